@@ -1,0 +1,66 @@
+# Everything a clone needs is made here: `make demo` and `make test` want only Python 3.11 or newer and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SYNC = $(UV) sync --frozen --inexact --python "$(PYTHON)"
+SOURCES := k2kernel tests benchmarks $(wildcard panel_apps)
+
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "k2kernel needs Python 3.11 or newer; say which with make PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+# uv from the PATH, else a private one that .uv/bin/uv installs.
+UV_FOUND := $(shell uv --version >/dev/null 2>&1 && command -v uv)
+UV := $(or $(UV_FOUND),.uv/bin/uv)
+
+# An interpreter that is not there is an error, not a download; a virtual environment of the caller is not ours.
+export UV_PYTHON_DOWNLOADS := never
+unexport VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long bench lint format lock clean
+
+help:  ## list what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: .venv/.run  ## install and run the main job; DATA=folder runs it on your own files
+	$(BIN)/k2 demo $(if $(DATA),--data "$(DATA)")
+
+test: lint  ## install and run every check: ruff, mypy, pytest
+	$(BIN)/pytest -q
+
+test-long: .venv/.dev  ## the tests that take minutes
+	$(BIN)/pytest -q -m long
+
+bench: .venv/.run  ## measure against DuckDB and Polars; ROWS=1000000 for a quick look, JSON=file to keep it
+	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
+
+lint: .venv/.dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: .venv/.dev  ## put the code into shape
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+lock: $(if $(UV_FOUND),,.uv/bin/uv)  ## resolve pyproject.toml into uv.lock again
+	$(UV) lock
+
+clean:  ## remove what make made; a lake (.k2) stays
+	rm -rf .venv .uv .bench dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.run: pyproject.toml uv.lock $(if $(UV_FOUND),,.uv/bin/uv)
+	@$(CHECK_PYTHON)
+	$(SYNC)
+	@touch $@
+
+.venv/.dev: pyproject.toml uv.lock .venv/.run
+	$(SYNC) --extra dev
+	@touch $@
+
+.uv/bin/uv:
+	@$(CHECK_PYTHON)
+	@$(PYTHON) -m venv .uv || \
+		{ echo "Python cannot make a virtual environment; install its venv module (Debian: python3-venv)" >&2; exit 1; }
+	.uv/bin/pip install --quiet --disable-pip-version-check uv

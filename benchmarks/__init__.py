@@ -1,0 +1,1 @@
+"""Measurements beside DuckDB and Polars on the same files: `make bench`."""

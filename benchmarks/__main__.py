@@ -1,0 +1,39 @@
+"""`python -m benchmarks`: measure everything, print a table, and write JSON where asked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks import appends, data, ingest, queries
+from benchmarks.report import HEADING, Report
+
+PARTS = ("ingest", "queries", "appends")
+
+
+def main() -> None:
+    """Parse the arguments and run the parts in order; the queries run over what the ingest left."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000_000, help="rows of the CSV that is ingested")
+    parser.add_argument("--rounds", type=int, default=3, help="ingests of each contender; medians count")
+    parser.add_argument("--commits", type=int, default=appends.COMMITS, help="small appends")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="leave out the other parts")
+    parser.add_argument("--folder", type=Path, default=Path(".bench"), help="where files are made and kept")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    chosen = parser.parse_args()
+    report = Report(chosen.rows)
+    folder = chosen.folder.resolve()
+    home = folder / f"lake-{chosen.rows}"
+    print(f"{chosen.rows:,} rows; medians after a warm-up; 'ratio' is k2kernel over DuckDB\n\n{HEADING}")
+    if "ingest" in chosen.only:
+        ingest.measure(report, data.csv(folder, chosen.rows), home, chosen.rounds)
+    if "queries" in chosen.only:
+        queries.measure(report, home)
+    if "appends" in chosen.only:
+        appends.measure(report, folder, chosen.commits)
+    if chosen.json:
+        report.write(chosen.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""k2kernel: a Jupyter-first research workbench for market data.
+
+`connect()` opens the lake and returns a `Workbench`; everything else hangs off it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from k2kernel.config import Settings
+    from k2kernel.errors import K2Error
+    from k2kernel.ingest import Receipt
+    from k2kernel.query import QueryEngine, Result, Summary
+    from k2kernel.workbench import Workbench, connect
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "K2Error": "errors",
+    "QueryEngine": "query",
+    "Receipt": "ingest",
+    "Result": "query",
+    "Settings": "config",
+    "Summary": "query",
+    "Workbench": "workbench",
+    "connect": "workbench",
+}
+
+__all__ = [
+    "K2Error",
+    "QueryEngine",
+    "Receipt",
+    "Result",
+    "Settings",
+    "Summary",
+    "Workbench",
+    "__version__",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used, so that `import k2kernel` stays quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'k2kernel' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"k2kernel.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,60 @@
+"""Settings: made at the edge, frozen, passed in. Explicit beats environment beats `.env` beats default."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_HOME = ".k2"
+
+
+def find_home(start: Path | None = None) -> Path:
+    """The nearest `.k2` folder in `start` (default: the working directory) or its parents, else `start/.k2`."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / _HOME).is_dir():
+            return folder / _HOME
+    return here / _HOME
+
+
+class Settings(BaseSettings):
+    """Where the lake is and how much it may use. Each field is also `K2_<FIELD>` in the environment or in `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="K2_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    home: Path = Field(default_factory=find_home, description="folder of everything the embedded default keeps")
+    catalog_uri: SecretStr | None = Field(
+        default=None, description="SQLAlchemy or REST URI of the catalog; default: SQLite under K2_HOME"
+    )
+    warehouse: str | None = Field(default=None, description="where data files go; default: a folder under K2_HOME")
+    memory_limit: str = Field(default="2GB", description="memory that DuckDB may use, all queries together")
+    threads: int | None = Field(default=None, ge=1, description="threads that DuckDB may use; default: all cores")
+    ingest_buffer_rows: int = Field(
+        default=2_000_000, ge=1_000, description="rows held in memory before an ingest writes a sorted file"
+    )
+    row_group_rows: int = Field(default=65_536, ge=2_048, description="rows in a Parquet row group")
+
+    @cached_property
+    def warehouse_path(self) -> str:
+        """The warehouse location as an absolute path or URI, without a trailing slash."""
+        place = self.warehouse or str(self.home / "warehouse")
+        if "://" in place:
+            return place.removeprefix("file://").rstrip("/")
+        return str(Path(place).expanduser().absolute())
+
+    @cached_property
+    def catalog_url(self) -> str:
+        """The catalog's URI in the clear, for the catalog's constructor only."""
+        if self.catalog_uri is not None:
+            return self.catalog_uri.get_secret_value()
+        return f"sqlite:///{(self.home / 'catalog.db').absolute()}"
+
+    @property
+    def embedded(self) -> bool:
+        """True where the catalog is the SQLite file under `home`."""
+        return self.catalog_uri is None

@@ -1,0 +1,211 @@
+"""A profile at work on one member: raw batches in, contract rows and rejects out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from k2kernel.calendars import session_expr, venue
+from k2kernel.decode import values
+from k2kernel.decode.jsonlines import JsonReader
+from k2kernel.decode.parquet import parquet_batches, parquet_columns
+from k2kernel.decode.raw import LINE, RawBatch, rejects
+from k2kernel.decode.routes import Compiled, compile_route
+from k2kernel.decode.sql import Evaluator
+from k2kernel.decode.text import CsvReader, start
+from k2kernel.decode.values import Context
+from k2kernel.errors import FileFault
+from k2kernel.profiles import Lookup, Profile, Skip, Value
+from k2kernel.sources import Member, text_blocks
+
+_EXPR = "__expr"
+
+
+@dataclass
+class Decoded:
+    """What a batch became: frames by table (every contract column but ts_ingest and source), rejects, skipped by kind.
+
+    `lines` were read; a line that fed n routes counts n - 1 times in `fanout`, so that
+    lines + fanout = rows of all tables + rejected + skipped. `next_line` is the number of the line after the last one.
+    """
+
+    tables: dict[str, pl.DataFrame]
+    rejected: pl.DataFrame
+    skipped: dict[str, int]
+    lines: int
+    fanout: int
+    nbytes: int
+    next_line: int
+
+
+@dataclass
+class Decoder:
+    """Decodes one member by a profile, with the options given and the texts of the profile's lookups.
+
+    `home` is where the user's venues are declared; `nbytes` is the member's decompressed size, for progress.
+    """
+
+    profile: Profile
+    member: Member
+    options: Mapping[str, str]
+    home: Path | None = None
+    lookups: Mapping[Lookup, Mapping[str, str]] = field(default_factory=dict)
+    nbytes: int = 0
+    columns: list[str] = field(default_factory=list)
+
+    def batches(self, skip_bytes: int = 0, first_line: int = 1) -> Iterator[Decoded]:
+        """Decode the member from `first_line`, which begins after `skip_bytes`."""
+        for raw in self._raw(skip_bytes, first_line):
+            yield self.decode(raw)
+
+    def _raw(self, skip_bytes: int, first_line: int) -> Iterator[RawBatch]:
+        form = self.profile.file
+        if form.format == "parquet":
+            self.columns = parquet_columns(self.member)
+            yield from parquet_batches(self.member, self._wanted(), self.nbytes)
+            return
+        if self.member.packing == "parquet":
+            raise FileFault(self.member.name, f"is Parquet, and the profile reads {form.format}", "Use another profile")
+        if form.format == "ndjson":
+            reader = JsonReader(form, self._evaluator)
+            self.columns = reader.names
+            yield from map(reader.read, self._blocks(skip_bytes, first_line))
+            return
+        begin = start(next(text_blocks(self.member, form.encoding)), form, self.member.name)
+        self.columns = begin.names
+        splitter = CsvReader(form, begin.names, self._wanted())
+        at = (skip_bytes, first_line) if skip_bytes > begin.nbytes else (begin.nbytes, begin.line)
+        yield from map(splitter.read, self._blocks(*at))
+
+    def _blocks(self, skip_bytes: int, first_line: int) -> Iterator[object]:
+        return text_blocks(self.member, self.profile.file.encoding, skip_bytes, first_line)
+
+    def _wanted(self) -> list[str]:
+        """The raw columns that the profile reads: all of them where SQL may name any."""
+        if self.profile.expressions or any("*" in route.keep for route in self.profile.route):
+            return self.columns
+        named = [name for name in self.columns if name in self.profile.references]
+        return named or self.columns[:1]
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        evaluator = Evaluator()
+        for expression in self.profile.expressions:
+            evaluator.check(expression, self.profile.name)
+        return evaluator
+
+    @cached_property
+    def _expressions(self) -> dict[str, str]:
+        return {text: f"{_EXPR}{number}" for number, text in enumerate(self.profile.expressions)}
+
+    @cached_property
+    def _compiled(self) -> dict[bool, list[Compiled]]:
+        return {fine: [compile_route(r, self._context(fine)) for r in self.profile.route] for fine in (False, True)}
+
+    def _context(self, fine: bool) -> Context:
+        return Context(
+            place=self.member.name,
+            options=self.options,
+            columns=tuple(self.columns),
+            expressions=self._expressions,
+            lookups=self.lookups,
+            null_if=tuple(self.profile.file.null_if),
+            fine=fine,
+        )
+
+    def decode(self, raw: RawBatch) -> Decoded:
+        """The rows, rejects and skipped lines of a raw batch."""
+        rejected = [raw.rejected]
+        frame = self._with_expressions(raw, rejected) if self._expressions else raw.frame
+        tables: dict[str, list[pl.DataFrame]] = {}
+        taken = pl.zeros(len(frame), pl.Int32, eager=True)
+        for route in self._compiled[self._is_fine(frame)]:
+            takes = None if route.takes is None else frame.select(route.takes).to_series()
+            taken = taken + (1 if takes is None else takes.cast(pl.Int32))
+            rows, bad = self._rows(route, frame if takes is None else frame.filter(takes), raw)
+            tables.setdefault(route.table.name, []).append(rows)
+            rejected += bad
+        skipped = self._left_out(frame.filter(taken == 0), raw, rejected)
+        return Decoded(
+            {name: pl.concat(parts) for name, parts in tables.items()},
+            pl.concat(rejected),
+            _summed(raw.skipped, skipped),
+            raw.lines,
+            int((taken - 1).clip(lower_bound=0).sum()),
+            raw.nbytes,
+            raw.first_line + raw.lines,
+        )
+
+    def _with_expressions(self, raw: RawBatch, rejected: list[pl.DataFrame]) -> pl.DataFrame:
+        named = {alias: text for text, alias in self._expressions.items()}
+        results, failed = self._evaluator.rows(raw.frame.drop(LINE), named, self.profile.name)
+        frame = pl.concat([raw.frame, results], how="horizontal")
+        fails = failed.select(pl.any_horizontal(pl.all())).to_series()
+        if not fails.any():
+            return frame
+        lines = frame.filter(fails)[LINE]
+        rejected.append(rejects(lines, raw.raw(lines), "expr", "an SQL expression of the profile fails on it"))
+        return frame.filter(~fails)
+
+    def _rows(self, route: Compiled, frame: pl.DataFrame, raw: RawBatch) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+        out = frame.lazy().select(*route.select, route.bad.alias("__bad")).collect()
+        bad = out["__bad"]
+        faults = []
+        if bad.any():
+            found = frame.filter(bad).select(LINE, route.reason.alias("reason"))
+            faults = [rejects(found[LINE], raw.raw(found[LINE]), "value", found["reason"], route.table.name)]
+            out = out.filter(~bad)
+        out = out.drop("__bad")
+        if "session" in route.table:
+            out = out.with_columns(session=self._session(out["venue"].unique().sort().to_list()))
+        return out.select(name for name in route.table.names if name in out.columns), faults
+
+    def _session(self, venues: list[str]) -> pl.Expr:
+        chain = [
+            pl.when(pl.col("venue") == code).then(session_expr(venue(code, self.home), pl.col("ts_event")))
+            for code in venues
+        ]
+        if len(venues) == 1:
+            return session_expr(venue(venues[0], self.home), pl.col("ts_event"))
+        return pl.coalesce(chain) if chain else pl.lit(None, pl.Date)
+
+    def _left_out(self, frame: pl.DataFrame, raw: RawBatch, rejected: list[pl.DataFrame]) -> dict[str, int]:
+        """Rows that no route took: counted by kind where the profile skips them, rejected where it does not."""
+        if frame.is_empty():
+            return {}
+        if self.profile.skip is None:
+            rejected.append(rejects(frame[LINE], raw.raw(frame[LINE]), "route", "no route of the profile takes it"))
+            return {}
+        kinds = frame.select(self._kind(self.profile.skip).fill_null("other").alias("kind"))["kind"].value_counts()
+        return dict(zip(kinds["kind"], kinds["count"], strict=True))
+
+    def _kind(self, skip: Skip) -> pl.Expr:
+        text = None if skip.kind is None else values.text_of(skip.kind, self._context(fine=False))
+        return pl.lit("other") if text is None else text
+
+    def _is_fine(self, frame: pl.DataFrame) -> bool:
+        """True where a time's text may have digits below a microsecond."""
+        names = [name for name in self._fraction_columns if name in frame.columns]
+        if not names:
+            return False
+        return bool(frame.select(pl.any_horizontal(pl.col(names).str.contains(r"\.\d{7}").any())).item())
+
+    @cached_property
+    def _fraction_columns(self) -> list[str]:
+        times = [v for r in self.profile.route for name, v in r.columns.items() if name in ("ts_event", "ts_recv")]
+        return sorted({name for value in times if _has_fraction(value) for name in self._texts_of(value)})
+
+    def _texts_of(self, value: Value) -> set[str]:
+        return value.references | ({self._expressions[value.expr]} if value.expr else set())
+
+
+def _has_fraction(value: Value) -> bool:
+    return value.layout is not None and ("%.f" in value.layout or value.layout == "iso8601")
+
+
+def _summed(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    return {kind: first.get(kind, 0) + second.get(kind, 0) for kind in {**first, **second}}

@@ -1,0 +1,209 @@
+"""Every error that k2kernel raises on purpose.
+
+    K2Error
+    ├── InvalidParameter       a value given by the caller is not acceptable
+    │   └── AmbiguousSymbol    a symbol that stands for more than one instrument
+    ├── NotFound               something was named that does not exist
+    │   ├── LakeNotFound       no lake where one was expected
+    │   ├── UnknownTable
+    │   ├── UnknownReference   a snapshot id, tag, branch, pin or time that nothing answers to
+    │   ├── UnknownSymbol
+    │   ├── UnknownVenue
+    │   └── UnknownProfile
+    ├── ProfileError           a profile's TOML does not describe a format
+    ├── FileFault              a whole input file cannot be ingested; nothing was committed
+    │   ├── AlreadyIngested    the same content under another profile, symbol or venue
+    │   └── GrownFile          the file begins with one that was ingested before
+    ├── QueryError             a query that was refused or that failed
+    │   ├── SqlRefused         not one read-only statement over the lake's tables
+    │   └── QueryCancelled     interrupted by the caller or by a time limit
+    ├── CommitConflict         another writer changed the table in a way that cannot be merged
+    ├── UnsupportedTable       a table feature that reads cannot apply
+    └── MissingExtra           an optional part that is not installed
+
+An error holds facts as attributes; its sentence ends in what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def listed(names: Iterable[object], none: str = "none", most: int = 20) -> str:
+    """`a, b, c`, cut after `most` names, or `none` when there are no names."""
+    texts = [str(name) for name in names]
+    if not texts:
+        return none
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+class K2Error(Exception):
+    """The base of every deliberate error. `problem` says what is wrong, `remedy` what to do."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem.rstrip(".")
+        self.remedy = remedy.rstrip(".")
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        return ". ".join(part for part in (self.problem, self.remedy) if part) + "."
+
+
+class InvalidParameter(K2Error):
+    """`parameter` was given `value`, which is not acceptable."""
+
+    def __init__(self, parameter: str, value: object, problem: str, remedy: str = "") -> None:
+        self.parameter, self.value = parameter, value
+        super().__init__(f"{parameter}={value!r}: {problem}", remedy)
+
+
+class AmbiguousSymbol(InvalidParameter):
+    """`symbol` trades on several `venues`."""
+
+    def __init__(self, symbol: str, venues: Iterable[str]) -> None:
+        self.symbol, self.venues = symbol, sorted(venues)
+        super().__init__("symbol", symbol, f"is on {listed(self.venues)}", "Name one with venue=")
+
+
+class NotFound(K2Error):
+    """Something was named that does not exist."""
+
+
+class LakeNotFound(NotFound):
+    """There is no lake at `place`."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        super().__init__(
+            f"There is no lake at {place}",
+            "Load a file with `k2 ingest FILE --profile P`, or make an empty lake with `k2 init`",
+        )
+
+
+class UnknownTable(NotFound):
+    """`name` is no table; `known` are."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name, self.known = name, sorted(known)
+        super().__init__(f"There is no table {name!r}", f"Tables: {listed(self.known)}")
+
+
+class UnknownReference(NotFound):
+    """`reference` names no state of `table`; `known` lists what exists."""
+
+    def __init__(self, table: str, reference: object, known: str, problem: str = "") -> None:
+        self.table, self.reference = table, reference
+        what = problem or f"as_of={str(reference)!r} names no snapshot, tag, branch or pin of {table}"
+        super().__init__(what, f"It has: {known}")
+
+
+class UnknownSymbol(NotFound):
+    """`symbol` has no rows; `near` are like it."""
+
+    def __init__(self, symbol: str, near: Iterable[str], where: str = "the lake") -> None:
+        self.symbol, self.near = symbol, list(near)
+        hint = f"Did you mean {listed(self.near)}?" if self.near else "`k2-query symbols` lists what there is"
+        super().__init__(f"There is no symbol {symbol!r} in {where}", hint)
+
+    def __str__(self) -> str:
+        return super().__str__().replace("?.", "?")
+
+
+class UnknownVenue(NotFound):
+    """Nobody declared `venue`."""
+
+    def __init__(self, venue: str, near: Iterable[str] = ()) -> None:
+        self.venue, self.near = venue, list(near)
+        like = f" (like it: {listed(self.near)})" if self.near else ""
+        super().__init__(
+            f"The venue {venue!r} is not declared{like}",
+            f'Add to venues.toml in K2_HOME: [{venue}] and under it zone = "Area/City"',
+        )
+
+
+class UnknownProfile(NotFound):
+    """`name` is neither a shipped profile nor a TOML file."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name, self.known = name, sorted(known)
+        super().__init__(
+            f"There is no profile {name!r}",
+            f"Shipped: {listed(self.known, most=40)}; or give the path of a .toml file",
+        )
+
+
+class ProfileError(K2Error):
+    """A profile's TOML does not describe a format: `profile`, `where` in it, and the problem."""
+
+    def __init__(self, profile: str, where: str, problem: str, remedy: str = "") -> None:
+        self.profile, self.where = profile, where
+        super().__init__(f"Profile {profile}, {where}: {problem}", remedy)
+
+
+class FileFault(K2Error):
+    """The file at `path` cannot be ingested; nothing of it was committed."""
+
+    def __init__(self, path: str, problem: str, remedy: str = "") -> None:
+        self.path = path
+        super().__init__(f"{path}: {problem}", remedy)
+
+
+class AlreadyIngested(FileFault):
+    """The same content is in `table` already, loaded as `before` and now asked for as `now`."""
+
+    def __init__(self, path: str, table: str, before: str, now: str) -> None:
+        self.table, self.before, self.now = table, before, now
+        super().__init__(
+            path,
+            f"the same content is in {table} already, loaded as {before}, now asked for as {now}",
+            "Use --replace to take out the earlier load and put this one in, in one commit",
+        )
+
+
+class GrownFile(FileFault):
+    """The file begins with an ingested one of `bytes_before` bytes and `rows_before` rows."""
+
+    def __init__(self, path: str, table: str, bytes_before: int, rows_before: int) -> None:
+        self.table, self.bytes_before, self.rows_before = table, bytes_before, rows_before
+        super().__init__(
+            path,
+            f"its first {rows_before} rows ({bytes_before} bytes) are in {table} already",
+            "Use --append-grown to load the rest",
+        )
+
+
+class QueryError(K2Error):
+    """A query that was refused or that failed."""
+
+
+class SqlRefused(QueryError):
+    """A statement that is not one read-only query over the lake's tables."""
+
+
+class QueryCancelled(QueryError):
+    """The query was interrupted by its caller or by a time limit; nothing was changed."""
+
+
+class CommitConflict(K2Error):
+    """Another writer changed `table` in a way that this commit cannot follow."""
+
+    def __init__(self, table: str, problem: str, remedy: str = "Run the same command again") -> None:
+        self.table = table
+        super().__init__(f"{table}: {problem}", remedy)
+
+
+class UnsupportedTable(K2Error):
+    """`table` uses a feature that reads cannot apply."""
+
+    def __init__(self, table: str, problem: str, remedy: str) -> None:
+        self.table = table
+        super().__init__(f"{table}: {problem}", remedy)
+
+
+class MissingExtra(K2Error):
+    """The part `what` needs the extra `extra`."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.what, self.extra = what, extra
+        super().__init__(f"{what} is not installed", f'Install it with: pip install "k2kernel[{extra}]"')

@@ -1,0 +1,18 @@
+"""The write path: source, decode, append, acknowledge."""
+
+from k2kernel.ingest.files import Options, ingest_file, preview_file
+from k2kernel.ingest.progress import Progress, ProgressBar, silent
+from k2kernel.ingest.receipt import Account, Receipt, TableReceipt, total
+
+__all__ = [
+    "Account",
+    "Options",
+    "Progress",
+    "ProgressBar",
+    "Receipt",
+    "TableReceipt",
+    "ingest_file",
+    "preview_file",
+    "silent",
+    "total",
+]

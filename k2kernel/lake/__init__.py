@@ -1,0 +1,9 @@
+"""The lake: Iceberg tables behind one catalog, their data files, commits, snapshots and provenance."""
+
+from k2kernel.lake.files import FileSet, LakeFile
+from k2kernel.lake.lake import Lake
+from k2kernel.lake.provenance import Provenance, SourceRecord
+from k2kernel.lake.snapshots import Snapshot
+from k2kernel.lake.write import DataFile
+
+__all__ = ["DataFile", "FileSet", "Lake", "LakeFile", "Provenance", "Snapshot", "SourceRecord"]

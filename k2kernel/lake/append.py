@@ -1,0 +1,104 @@
+"""One append: look, describe, commit; and again, until its snapshot stands or another's stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from k2kernel.errors import CommitConflict
+from k2kernel.lake import commit
+from k2kernel.lake.provenance import COMMIT_KEY, Provenance, SourceRecord
+from k2kernel.schemas import TABLES
+
+if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+
+    from k2kernel.lake.replacing import Replacement
+    from k2kernel.lake.write import Writer
+
+
+@dataclass
+class Append:
+    """Files on their way into a table. `load` gives the table as it is committed now, `ingests` what stands in it."""
+
+    name: str
+    files: Sequence[str]
+    provenance: Provenance
+    writer: Writer
+    replacement: Replacement
+    load: Callable[[], Table]
+    ingests: Callable[[Table], list[Provenance]]
+    id: str = field(default_factory=commit.new_commit_id)
+    restamped: list[str] = field(default_factory=list)
+    _described: list[DataFile] | None = None
+
+    def run(self) -> int:
+        """The id of the snapshot. CommitConflict where nothing was committed."""
+        try:
+            snapshot_id = commit.attempt(self.name, self._step)
+        except Exception:
+            self._discard([*self.restamped, *self.replacement.written])
+            raise
+        self._discard([*self.files] if self.restamped else [])
+        return snapshot_id
+
+    def _step(self) -> int:
+        table = self.load()
+        landed = self._landed(table)
+        if landed is not None:
+            return landed
+        ingests = self.ingests(table)
+        self._refuse_repeated(ingests)
+        self._keep_time_order(table, ingests)
+        removed, kept = self.replacement.plan(table)
+        added = [*self._manifested(table), *commit.describe_files(table, kept)]
+        return commit.commit(table, added, removed, {**self.provenance.summary(), COMMIT_KEY: self.id})
+
+    def _landed(self, table: Table) -> int | None:
+        """The snapshot of an earlier attempt whose answer was lost."""
+        for snapshot in table.metadata.snapshots:
+            if snapshot.summary is not None and snapshot.summary.additional_properties.get(COMMIT_KEY) == self.id:
+                return snapshot.snapshot_id
+        return None
+
+    def _refuse_repeated(self, ingests: Sequence[Provenance]) -> None:
+        ours: dict[str, list[SourceRecord]] = {}
+        for source in self.provenance.sources:
+            ours.setdefault(source.digest, []).append(source)
+        for ingest in ingests:
+            for there in ingest.sources:
+                if there.digest in self.provenance.replaced:
+                    continue
+                if any(source.clashes(there) for source in ours.get(there.digest, ())):
+                    raise CommitConflict(
+                        self.name,
+                        f"{there.name} from {there.first} to {there.last} is in snapshot {ingest.snapshot_id} already",
+                        "Nothing was added; run the same command again and it counts the rows as duplicates",
+                    )
+
+    def _keep_time_order(self, table: Table, ingests: Sequence[Provenance]) -> None:
+        """Another writer may have started later and committed sooner: our rows then take its time of ingest."""
+        latest = max((ingest.ts_ingest for ingest in ingests), default=self.provenance.ts_ingest)
+        if latest <= self.provenance.ts_ingest:
+            return
+        self.provenance = replace(self.provenance, ts_ingest=latest)
+        if "ts_ingest" in TABLES[self.name]:
+            self._restamp(table, latest)
+
+    def _restamp(self, table: Table, ts_ingest: datetime) -> None:
+        before = self.restamped
+        self.restamped = [self.writer.restamp(table, path, ts_ingest) for path in before or self.files]
+        self._described = None
+        self._discard(before)
+
+    def _manifested(self, table: Table) -> list[DataFile]:
+        if self._described is None:
+            self._described = commit.describe_files(table, self.restamped or self.files)
+        return self._described
+
+    def _discard(self, paths: Sequence[str]) -> None:
+        if paths:
+            commit.discard(self.load().io, paths)

@@ -1,0 +1,130 @@
+"""The catalog: how to reach it, and how its tables are made."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
+from pyiceberg.table.sorting import SortField, SortOrder
+from pyiceberg.transforms import IdentityTransform
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from k2kernel.errors import LakeNotFound
+from k2kernel.lake.local_io import IMPLEMENTATION
+from k2kernel.schemas import NAMESPACE, TABLES, Table
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+
+    from k2kernel.config import Settings
+
+_NAME = "k2"
+_BUSY_SECONDS = 60
+"""How long SQLite waits for another process's commit."""
+
+_EXACT_STATISTICS = ("symbol", "venue", "source", "status")
+"""Columns whose bounds are kept whole: reads and `replace` tell files apart by them."""
+
+
+def connect(settings: Settings, create: bool) -> Catalog:
+    """The catalog of `settings`; LakeNotFound where the embedded one is absent and `create` is false."""
+    if settings.embedded:
+        if not create and not (settings.home / "catalog.db").exists():
+            raise LakeNotFound(str(settings.home))
+        settings.home.mkdir(parents=True, exist_ok=True)
+    if settings.catalog_url.startswith(("http://", "https://")):
+        from pyiceberg.catalog import load_catalog
+
+        return load_catalog(_NAME, type="rest", **_properties(settings))
+    return _connect_sql(settings)
+
+
+def _connect_sql(settings: Settings) -> Catalog:
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    try:
+        return SqlCatalog(_NAME, **_properties(settings))
+    except OperationalError:
+        # Two processes that make the catalog at once: the slower one finds its tables made.
+        return SqlCatalog(_NAME, **_properties(settings))
+
+
+def _properties(settings: Settings) -> dict[str, str]:
+    url = settings.catalog_url
+    if url.startswith("sqlite:"):
+        url += f"{'&' if '?' in url else '?'}timeout={_BUSY_SECONDS}"
+    properties = {"uri": url, "warehouse": settings.warehouse_path}
+    return properties if "://" in settings.warehouse_path else properties | {"py-io-impl": IMPLEMENTATION}
+
+
+def create_tables(catalog: Catalog, settings: Settings) -> None:
+    """Make the namespace and every table that is missing; what another process makes meanwhile is left as it is."""
+    if not catalog.namespace_exists(NAMESPACE):
+        with suppress(NamespaceAlreadyExistsError, IntegrityError):
+            catalog.create_namespace(NAMESPACE)
+    existing = {identifier[-1] for identifier in catalog.list_tables(NAMESPACE)}
+    for name in TABLES.keys() - existing:
+        _create_table(catalog, TABLES[name], settings)
+
+
+def _create_table(catalog: Catalog, table: Table, settings: Settings) -> None:
+    with suppress(TableAlreadyExistsError):
+        catalog.create_table(
+            table.identifier,
+            table.iceberg,
+            location=f"{settings.warehouse_path}/{NAMESPACE}/{table.name}",
+            partition_spec=_partition_spec(table),
+            sort_order=_sort_order(table),
+            properties=table_properties(table, settings.row_group_rows),
+        )
+
+
+def _partition_spec(table: Table) -> PartitionSpec:
+    if table.partition is None:
+        return UNPARTITIONED_PARTITION_SPEC
+    source = table.iceberg.find_field(table.partition).field_id
+    return PartitionSpec(PartitionField(source, 1000, IdentityTransform(), table.partition))
+
+
+def _sort_order(table: Table) -> SortOrder:
+    ids = (table.iceberg.find_field(column).field_id for column in table.sort)
+    return SortOrder(*(SortField(source_id, IdentityTransform()) for source_id in ids))
+
+
+def table_properties(table: Table, row_group_rows: int) -> dict[str, str]:
+    """The properties a table is made with.
+
+    Commits are retried here and not by PyIceberg, which would not look first whether the rows are there already.
+    """
+    properties = {
+        "format-version": "2",
+        "commit.retry.num-retries": "0",
+        "commit.manifest-merge.enabled": "true",
+        "commit.manifest.min-count-to-merge": "8",
+        "write.delete.isolation-level": "snapshot",
+        "write.update.isolation-level": "snapshot",
+        "write.metadata.delete-after-commit.enabled": "true",
+        "write.metadata.previous-versions-max": "20",
+        "write.parquet.compression-codec": "zstd",
+        "write.parquet.row-group-limit": str(row_group_rows),
+    }
+    exact = (column for column in _EXACT_STATISTICS if column in table)
+    return properties | {f"write.metadata.metrics.column.{column}": "full" for column in exact}
+
+
+def metadata_location(catalog: Catalog, name: str) -> str | None:
+    """Where a table's metadata is now, by one cheap question; None where the catalog has no such question."""
+    from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+
+    if not isinstance(catalog, SqlCatalog):
+        return None
+    wanted = select(IcebergTables.metadata_location).where(
+        IcebergTables.catalog_name == catalog.name,
+        IcebergTables.table_namespace == NAMESPACE,
+        IcebergTables.table_name == name,
+    )
+    with catalog.engine.connect() as connection:
+        return connection.execute(wanted).scalar()

@@ -1,0 +1,103 @@
+"""Commits: one snapshot per append, whose rows are in the table exactly once whatever becomes of the answer."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, RESTError, ValidationException
+from sqlalchemy.exc import SQLAlchemyError
+
+from k2kernel.errors import CommitConflict
+
+if TYPE_CHECKING:
+    from pyiceberg.io import FileIO
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
+
+T = TypeVar("T")
+
+_ATTEMPTS = 12
+_FIRST_WAIT, _LONGEST_WAIT = 0.02, 2.0
+"""Seconds before the second attempt, and at most."""
+
+_NOT_DONE = (CommitFailedException, ValidationException)
+_UNKNOWN = (CommitStateUnknownException, RESTError, OSError, SQLAlchemyError)
+"""After these the commit may have landed or not: the table must be looked at."""
+
+
+def new_commit_id() -> str:
+    """What a snapshot carries so that its writer knows it again."""
+    return uuid.uuid4().hex
+
+
+def attempt(name: str, step: Callable[[], T]) -> T:
+    """Run `step` until it returns, with a growing, random wait between; CommitConflict after too many failures.
+
+    `step` must begin by looking whether an earlier run of it landed.
+    """
+    for number in range(_ATTEMPTS):
+        try:
+            return step()
+        except (*_NOT_DONE, *_UNKNOWN) as exc:
+            if number == _ATTEMPTS - 1:
+                raise CommitConflict(name, f"the commit did not succeed in {_ATTEMPTS} attempts ({exc})") from exc
+            time.sleep(random.uniform(0.5, 1) * min(_FIRST_WAIT * 2**number, _LONGEST_WAIT))  # noqa: S311
+    raise AssertionError("unreachable")
+
+
+def describe_files(table: Table, paths: Sequence[str]) -> list[DataFile]:
+    """The manifest entries of Parquet files, with the statistics of their footers."""
+    from pyiceberg.io.pyarrow import parquet_file_to_data_file
+
+    metadata = _lenient(table.metadata)
+    return [parquet_file_to_data_file(table.io, metadata, path) for path in paths]
+
+
+def _lenient(metadata: TableMetadata) -> TableMetadata:
+    """The metadata with every column nullable: DuckDB writes optional fields, the writer has refused nulls."""
+    from pyiceberg.schema import Schema
+
+    schema = metadata.schema()
+    fields = (field.model_copy(update={"required": False}) for field in schema.fields)
+    return metadata.model_copy(update={"schemas": [Schema(*fields, schema_id=schema.schema_id)]})
+
+
+def commit(table: Table, added: Sequence[DataFile], removed: Sequence[DataFile], summary: dict[str, str]) -> int:
+    """Add and remove data files in one snapshot of main, and return its id."""
+    with table.transaction() as transaction:
+        update = transaction.update_snapshot(snapshot_properties=summary)
+        producer = update.overwrite() if removed else update.merge_append()
+        for file in added:
+            producer.append_data_file(file)
+        for file in removed:
+            producer.delete_data_file(file)
+        producer.commit()
+    return producer.snapshot_id
+
+
+def entries(table: Table, snapshot_id: int | None, paths: Collection[str]) -> list[DataFile]:
+    """The manifest entries of the data files at `paths` in a snapshot."""
+    snapshot = None if snapshot_id is None else table.snapshot_by_id(snapshot_id)
+    if snapshot is None or not paths:
+        return []
+    io: FileIO = table.io
+    return [
+        entry.data_file
+        for manifest in snapshot.manifests(io)
+        for entry in manifest.fetch_manifest_entry(io)
+        if entry.data_file.file_path in paths
+    ]
+
+
+def discard(io: FileIO, paths: Iterable[str]) -> None:
+    """Delete files; those that are gone already are passed over."""
+    for path in paths:
+        try:
+            io.delete(path)
+        except FileNotFoundError:
+            continue

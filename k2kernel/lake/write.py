@@ -1,0 +1,200 @@
+"""Data files: a frame is sorted by Polars and written by DuckDB with the field ids of the Iceberg table."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from k2kernel.errors import InvalidParameter
+from k2kernel.lake.local_io import local_path
+from k2kernel.lake.sort import constant, sort
+from k2kernel.schemas import TABLES
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+    from pyiceberg.io import FileIO
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import Table
+
+    from k2kernel.config import Settings
+
+FieldIds = dict[str, "int | FieldIds"]
+"""Column name to Iceberg field id; of a list, to the ids of the list and of its `element`."""
+
+_FRAME = "frame"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A Parquet file that was written and is not committed yet: where, how many rows, how many bytes."""
+
+    path: str
+    rows: int
+    nbytes: int
+
+
+def field_ids(schema: Schema) -> FieldIds:
+    """The field ids of an Iceberg schema, as DuckDB's COPY wants them."""
+    from pyiceberg.types import ListType
+
+    ids: FieldIds = {}
+    for column in schema.fields:
+        if isinstance(column.field_type, ListType):
+            ids[column.name] = {"__duckdb_field_id": column.field_id, "element": column.field_type.element_id}
+        else:
+            ids[column.name] = column.field_id
+    return ids
+
+
+class Writer:
+    """Writes data files through one DuckDB connection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._lock = threading.Lock()
+
+    def write(self, table: Table, name: str, frame: pl.DataFrame, session: date | None) -> DataFile:
+        """Sort `frame` (all columns of the contract) and write it as one file of the partition `session`.
+
+        InvalidParameter where a required column has nulls or rows of a partitioned table have no session.
+        """
+        _check(name, frame, session)
+        location = _new_location(table, session)
+        with self._cursor() as cursor:
+            varying, fixed = _split(frame.select(TABLES[name].names))
+            cursor.register(_FRAME, sort(varying, TABLES[name].sort))
+            nbytes = self._copy(cursor, _selection(name, fixed), fixed, table, location)
+        return DataFile(location, frame.height, nbytes)
+
+    def restamp(self, table: Table, path: str, ts_ingest: datetime) -> str:
+        """Write the data file at `path` again with another `ts_ingest`, and return where."""
+        location = f"{path.rpartition('/')[0]}/{uuid.uuid4()}.parquet"
+        query = "SELECT * REPLACE ($stamp::TIMESTAMPTZ AS ts_ingest) FROM read_parquet($path, hive_partitioning=false)"
+        with self._cursor() as cursor, _readable(table.io, path) as source:
+            self._copy(cursor, query, {"stamp": ts_ingest.isoformat(), "path": source}, table, location)
+        return location
+
+    def close(self) -> None:
+        """Close the connection; the next write opens another."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._connect()
+            return self._connection.cursor()
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": self._settings.memory_limit}
+        if self._settings.threads is not None:
+            config["threads"] = self._settings.threads
+        connection = duckdb.connect(":memory:", config=config)
+        connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = true")
+        return connection
+
+    def _copy(
+        self, cursor: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any], table: Table, location: str
+    ) -> int:
+        options = (
+            f"FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {self._settings.row_group_rows}, "
+            f"FIELD_IDS {_duckdb_struct(field_ids(table.schema()))}"
+        )
+        with _writable(table.io, location) as target:
+            cursor.execute(f"COPY ({query}) TO $target ({options})", {**values, "target": target})
+            return Path(target).stat().st_size
+
+
+def _check(name: str, frame: pl.DataFrame, session: date | None) -> None:
+    table = TABLES[name]
+    if frame.is_empty():
+        raise InvalidParameter("frame", frame.shape, "has no rows", "There is nothing to write")
+    missing = [column for column in table.names if column not in frame.columns]
+    if missing:
+        raise InvalidParameter("frame", missing, f"columns of {name} are missing")
+    nulls = frame.select(column.name for column in table.columns if column.required).null_count().row(0, named=True)
+    if any(nulls.values()):
+        raise InvalidParameter("frame", [column for column, count in nulls.items() if count], "has nulls")
+    if (session is None) != (table.partition is None):
+        raise InvalidParameter("session", session, f"{name} is partitioned by {table.partition or 'nothing'}")
+
+
+def _split(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The columns that vary, at least one, and the value of each that does not: DuckDB needs only the one."""
+    import polars as pl
+
+    scalars = (pl.String, pl.Date, pl.Datetime)
+    columns = (column for column in frame.get_columns()[:-1] if column.dtype in scalars or column.null_count())
+    fixed = {column.name: column[0] for column in columns if constant(column)}
+    return frame.drop(*fixed), fixed
+
+
+def _selection(name: str, fixed: Collection[str]) -> str:
+    """Every column in order, cast to the type of the contract; the values of `fixed` are bound by their names."""
+    columns = (
+        f'CAST({f"${column.name}" if column.name in fixed else _quoted(column.name)} AS {column.duckdb}) '
+        f"AS {_quoted(column.name)}"
+        for column in TABLES[name].columns
+    )
+    return f"SELECT {', '.join(columns)} FROM {_FRAME}"
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _duckdb_struct(ids: FieldIds) -> str:
+    parts = (f'"{name}": {_duckdb_struct(to) if isinstance(to, dict) else to}' for name, to in ids.items())
+    return "{" + ", ".join(parts) + "}"
+
+
+def _new_location(table: Table, session: date | None) -> str:
+    folder = f"{table.location()}/data" + (f"/session={session.isoformat()}" if session else "")
+    return f"{folder}/{uuid.uuid4()}.parquet"
+
+
+def is_local(location: str) -> bool:
+    """True where DuckDB can open the location as a path of this machine."""
+    return "://" not in location or location.startswith("file:")
+
+
+@contextmanager
+def _writable(io: FileIO, location: str) -> Iterator[str]:
+    """A local path to write: the place itself, or a scratch file that is copied there on the way out."""
+    if is_local(location):
+        path = local_path(location)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "data.parquet"
+        yield str(path)
+        with path.open("rb") as source, io.new_output(location).create() as target:
+            shutil.copyfileobj(source, target)
+
+
+@contextmanager
+def _readable(io: FileIO, location: str) -> Iterator[str]:
+    """A local path to read: the place itself, or a scratch copy."""
+    if is_local(location):
+        yield str(local_path(location))
+        return
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as copy:
+        with io.new_input(location).open() as source:
+            shutil.copyfileobj(source, copy)
+        copy.flush()
+        yield copy.name

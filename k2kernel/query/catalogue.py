@@ -1,0 +1,172 @@
+"""What a snapshot holds: (venue, symbol, session) with rows and times, from one scan of four columns per snapshot."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, TypeVar
+
+from k2kernel.errors import AmbiguousSymbol, UnknownSymbol
+from k2kernel.query.connection import Database, Query
+from k2kernel.query.order import Bounds
+from k2kernel.query.scan import Pinned, Scan, Values, events, local_path, query
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from k2kernel.lake import LakeFile
+
+T = TypeVar("T")
+
+_KEPT = 32
+"""Snapshots whose catalogue is kept."""
+
+_KEPT_LOOKUPS = 50_000
+"""Symbol look-ups and file footers that are kept."""
+
+
+class _Recent:
+    """The last `most` answers, by key. Two threads that ask for the same thing at once may both compute it."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._kept: OrderedDict[object, object] = OrderedDict()
+
+    def get(self, key: object, make: Callable[[], T]) -> T:
+        """The kept answer, or a new one."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]  # type: ignore[return-value]
+        made = make()
+        self.put(key, made)
+        return made
+
+    def put(self, key: object, value: object) -> None:
+        """Keep an answer, and forget the oldest one where there are too many."""
+        with self._lock:
+            self._kept[key] = value
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._kept
+
+    def __getitem__(self, key: object) -> object:
+        return self._kept[key]
+
+
+class Catalogue:
+    """Answers about snapshots, kept in memory: a snapshot never changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._entries = _Recent(_KEPT)
+        self._venues = _Recent(_KEPT_LOOKUPS)
+        self._bounds = _Recent(_KEPT_LOOKUPS)
+
+    def entries(self, pinned: Pinned) -> pa.Table:
+        """venue, symbol, session, rows (as received), first and last ts_event, one row for each (venue, symbol,
+        session). The first call for a snapshot scans it."""
+        return self._entries.get((pinned.name, pinned.snapshot_id), lambda: self._scan(pinned))
+
+    def _scan(self, pinned: Pinned) -> pa.Table:
+        values = Values()
+        scan = Scan(pinned, pinned.files.files)
+        text = (
+            "SELECT venue, symbol, session, count(*) AS rows, min(ts_event) AS first, max(ts_event) AS last "
+            f"FROM {events(scan, True, values.bind)} GROUP BY ALL"
+        )
+        return self._database.arrow(query(text, values, scan))
+
+    def venues(self, pinned: Pinned, symbol: str) -> tuple[str, ...]:
+        """The venues where `symbol` has rows, sorted; by statistics alone where they prove it."""
+        key = (pinned.name, pinned.snapshot_id)
+        return self._venues.get((*key, symbol), lambda: self._look_up(pinned, symbol))
+
+    def _look_up(self, pinned: Pinned, symbol: str) -> tuple[str, ...]:
+        if (pinned.name, pinned.snapshot_id) in self._entries:
+            return self._distinct_venues(Query("", {}), self.entries(pinned), symbol)
+        files = pinned.files.prune(symbols=[symbol])
+        proven = {file.venue_min for file in files if _proves(file, symbol)}
+        unsure = [file for file in files if not _proves(file, symbol) and _venue_of(file) not in proven - {None}]
+        if not unsure:
+            return tuple(sorted(venue for venue in proven if venue is not None))
+        values, scan = Values(), Scan(pinned, files)
+        text = f"SELECT DISTINCT venue FROM {events(scan, True, values.bind)} WHERE symbol = {values.bind(symbol)}"
+        return tuple(sorted(self._database.arrow(query(text, values, scan))["venue"].to_pylist()))
+
+    def _distinct_venues(self, _: Query, entries: pa.Table, symbol: str) -> tuple[str, ...]:
+        import pyarrow.compute as pc
+
+        found = entries.filter(pc.equal(entries["symbol"], symbol))
+        return tuple(sorted(pc.unique(found["venue"]).to_pylist()))
+
+    def venue(self, pinned: Sequence[Pinned], symbol: str, venue: str | None) -> str:
+        """The one venue that `symbol` stands for in the first of the tables that has it.
+
+        AmbiguousSymbol where there are several and `venue` is None; UnknownSymbol, with near ones, where there is none.
+        """
+        for table in pinned:
+            found = self.venues(table, symbol)
+            if venue in found:
+                return venue or ""
+            if venue is None and len(found) > 1:
+                raise AmbiguousSymbol(symbol, found)
+            if venue is None and found:
+                return found[0]
+        raise UnknownSymbol(symbol, self._near(pinned, symbol), f"the venue {venue}" if venue else "the lake")
+
+    def _near(self, pinned: Sequence[Pinned], symbol: str) -> list[str]:
+        names = {name for table in pinned for name in self.entries(table)["symbol"].unique().to_pylist()}
+        by_upper = {name.upper(): name for name in sorted(names)}
+        return [by_upper[name] for name in get_close_matches(symbol.upper(), by_upper, n=5, cutoff=0.6)]
+
+    def bounds(self, files: Sequence[LakeFile]) -> list[Bounds]:
+        """What the footers of `files` say about their order columns; each footer is read once."""
+        missing = [local_path(file.path) for file in files if file.path not in self._bounds]
+        if missing:
+            for path, bound in _footers(self._database, missing).items():
+                self._bounds.put(path, bound)
+        return [self._bounds.get(local_path(file.path), Bounds) for file in files]
+
+
+def _proves(file: LakeFile, symbol: str) -> bool:
+    """True where statistics prove that the file has rows of `symbol`, all on one venue."""
+    return (
+        not file.deletes
+        and not file.has_deletion_vector
+        and symbol in (file.symbol_min, file.symbol_max)
+        and file.venue_min is not None
+        and file.venue_min == file.venue_max
+    )
+
+
+def _venue_of(file: LakeFile) -> str | None:
+    """The venue of all rows of the file, where statistics name one."""
+    return file.venue_min if file.venue_min == file.venue_max else None
+
+
+def _footers(database: Database, paths: list[str]) -> dict[str, Bounds]:
+    text = (
+        "SELECT file_name AS path, path_in_schema AS name, "
+        "CASE WHEN count(stats_min_value) = count(*) THEN min(try_cast(stats_min_value AS HUGEINT)) END::VARCHAR AS low, "
+        "CASE WHEN count(stats_max_value) = count(*) THEN max(try_cast(stats_max_value AS HUGEINT)) END::VARCHAR AS high, "
+        "coalesce(sum(stats_null_count) = sum(num_values), false) AS empty FROM parquet_metadata($paths) "
+        "WHERE path_in_schema IN ('sequence', 'source_offset', 'ts_event_ns') GROUP BY ALL"
+    )
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for row in database.arrow(Query(text, {"paths": paths})).to_pylist():
+        found.setdefault(row["path"], {})[row["name"]] = row
+    return {path: _bounds(found.get(path, {})) for path in paths}
+
+
+def _bounds(columns: dict[str, dict[str, str]]) -> Bounds:
+    def pair(name: str) -> tuple[int, int] | None:
+        low, high = (columns.get(name, {}).get(end) for end in ("low", "high"))
+        return None if low is None or high is None else (int(low), int(high))
+
+    empty = "ts_event_ns" not in columns or bool(columns["ts_event_ns"]["empty"])
+    return Bounds(pair("sequence"), pair("source_offset"), empty)

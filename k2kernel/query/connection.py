@@ -1,0 +1,166 @@
+"""The one DuckDB instance of an engine: locked down, shared by cursors, its errors translated here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from k2kernel.errors import QueryCancelled, QueryError
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+    from k2kernel.config import Settings
+
+# A VWAP is one division of exact integers, rounded half to even at twelve decimals. Notional counts 1e-16, volume 1e-8,
+# so notional / volume * 1e4 counts 1e-12. It is divided in two steps, because notional * 1e4 would not fit.
+_MACROS = """
+CREATE MACRO k2_digits(x) AS replace(x::VARCHAR, '.', '')::HUGEINT;
+CREATE MACRO k2_half_even(q, r, d) AS q + CASE WHEN 2 * r > d OR (2 * r = d AND q % 2 = 1) THEN 1 ELSE 0 END;
+CREATE MACRO k2_scaled(n, v) AS k2_half_even(
+    (n // v) * 10000 + (n % v * 10000) // v, (n % v * 10000) % v, v);
+CREATE MACRO k2_decimal12(q) AS (q // 1000000000000)::DECIMAL(38, 12)
+    + ((q % 1000000000000)::DECIMAL(12, 0) * 0.000000000001::DECIMAL(13, 12))::DECIMAL(38, 12);
+CREATE MACRO exact_vwap(notional, volume) AS CASE WHEN volume <> 0 THEN
+    (sign(notional) * sign(volume))::DECIMAL(1, 0) * k2_decimal12(k2_scaled(
+        abs(k2_digits(notional::DECIMAL(38, 16))), abs(k2_digits(volume::DECIMAL(38, 8))))) END::DECIMAL(38, 12);
+"""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One SELECT ready to run: its text, the values bound to its `$names`, the statements that make the temporary views
+    it reads, and Arrow tables it reads by name, made when it runs."""
+
+    text: str
+    values: Mapping[str, object] = field(default_factory=dict)
+    views: tuple[str, ...] = ()
+    frames: Mapping[str, Callable[[], pa.Table]] = field(default_factory=dict)
+
+
+class Database:
+    """A DuckDB instance that reads the warehouse and nothing else, opened when it is first needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the shared instance."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._connect()
+            return self._connection.cursor()
+
+    def close(self) -> None:
+        """Close the instance; the next cursor opens another."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        config: dict[str, Any] = {"memory_limit": self._settings.memory_limit}
+        if self._settings.threads is not None:
+            config["threads"] = self._settings.threads
+        connection = duckdb.connect(":memory:", config=config)
+        for statement in self._set_up():
+            connection.execute(statement)
+        return connection
+
+    def _set_up(self) -> list[str]:
+        """Settings in the order that works: nothing can be changed once the last one holds."""
+        spill, warehouse = str(self._settings.home / "tmp"), self._settings.warehouse_path
+        return [
+            "SET GLOBAL TimeZone = 'UTC'",
+            "SET preserve_insertion_order = true",
+            "SET parquet_metadata_cache = true",
+            "SET validate_external_file_cache = 'NO_VALIDATION'",  # a data file is never written twice
+            "SET python_enable_replacements = false",
+            "SET autoinstall_known_extensions = false",
+            "SET autoload_known_extensions = false",
+            f"SET temp_directory = {literal(spill)}",
+            f"SET allowed_directories = [{literal(warehouse)}]",
+            _MACROS,
+            "SET enable_external_access = false",
+            "SET lock_configuration = true",
+        ]
+
+    def relation(self, query: Query) -> duckdb.DuckDBPyRelation:
+        """The query as a relation of a fresh cursor, bound and not yet run."""
+        with translated():
+            return _bind(self.cursor(), query)
+
+    def arrow(self, query: Query, timeout: float | None = None) -> pa.Table:
+        """The rows of a query. QueryCancelled when it takes longer than `timeout` seconds."""
+        with self.running(query, timeout) as relation:
+            return relation.to_arrow_table()
+
+    @contextmanager
+    def running(self, query: Query, timeout: float | None = None) -> Iterator[duckdb.DuckDBPyRelation]:
+        """The query's relation while it is read: errors are translated, and `timeout` seconds interrupt it."""
+        cursor = self.cursor()
+        watchdog = None if timeout is None else threading.Timer(timeout, cursor.interrupt)
+        with translated(), cursor:
+            if watchdog is not None:
+                watchdog.start()
+            try:
+                yield _bind(cursor, query)
+            finally:
+                if watchdog is not None:
+                    watchdog.cancel()
+
+
+def _bind(cursor: duckdb.DuckDBPyConnection, query: Query) -> duckdb.DuckDBPyRelation:
+    for name, frame in query.frames.items():
+        cursor.register(name, frame())
+    for view in query.views:
+        cursor.execute(view)
+    return cursor.sql(query.text, params=dict(query.values) or None)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """DuckDB's errors as ours, with DuckDB's own sentence."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.InterruptException, KeyboardInterrupt) as exc:
+        raise _cancelled() from exc
+    except duckdb.OutOfMemoryException as exc:
+        raise QueryError(_said(exc), "Ask for less at once, or raise K2_MEMORY_LIMIT") from exc
+    except duckdb.OutOfRangeException as exc:
+        raise QueryError(_said(exc), "Cast to a wider type, or leave the rows out that do not fit") from exc
+    except duckdb.Error as exc:
+        raise QueryError(_said(exc), "Correct the statement; `DESCRIBE trades` lists the columns of a table") from exc
+    except (RuntimeError, OSError) as exc:
+        # A stream that is interrupted raises OSError, Ctrl-C in a fetch a RuntimeError.
+        if "interrupt" in str(exc).lower():
+            raise _cancelled() from exc
+        raise
+
+
+def _cancelled() -> QueryCancelled:
+    return QueryCancelled("The query was interrupted", "Ask for less, or allow it more time")
+
+
+def _said(exc: Exception) -> str:
+    return str(exc).strip()
+
+
+def literal(text: str) -> str:
+    """A text as an SQL literal: only for paths and names of ours where DuckDB binds no parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """A name as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'

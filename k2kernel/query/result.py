@@ -1,0 +1,140 @@
+"""`Result`: a read that is pinned and planned, and runs when one of its terminals is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from k2kernel.query.connection import Database, Query
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import duckdb
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+_SHOWN = 20
+"""Rows that a display shows."""
+
+
+class Result:
+    """Rows of a pinned state of the lake. Each terminal scans; the same result gives the same rows for ever.
+
+    Prices and sizes are exact decimals and times are UTC in every terminal. Displays show the first rows, their times
+    in the venue's zone where the rows are of one venue.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        query: Query,
+        snapshots: Mapping[str, int | None],
+        columns: list[str] | None = None,
+        zone: str | None = None,
+    ) -> None:
+        self._database, self._query, self._zone = database, query, zone
+        self._columns = columns
+        self.snapshots = dict(snapshots)
+        """The snapshot of each table that answers; None where a table has none yet."""
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The names of the columns in order."""
+        if self._columns is not None:
+            return list(self._columns)
+        with self._database.running(self._query) as relation:
+            return list(relation.columns)
+
+    def to_arrow(self, timeout: float | None = None) -> pa.Table:
+        """All rows as an Arrow table; QueryCancelled when it takes longer than `timeout` seconds."""
+        return self._database.arrow(self._query, timeout)
+
+    def to_polars(self) -> pl.DataFrame:
+        """All rows as a Polars frame."""
+        import polars as pl
+
+        frame = pl.from_arrow(self.to_arrow())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def to_pandas(self) -> pd.DataFrame:
+        """All rows as a pandas frame; decimals and dates stay Python objects, exact."""
+        return self.to_arrow().to_pandas()
+
+    def to_duckdb(self) -> duckdb.DuckDBPyRelation:
+        """A DuckDB relation over the rows, on a connection of its own that reads the warehouse only."""
+        return self._database.relation(self._query)
+
+    def batches(self, rows: int = 65_536, timeout: float | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows as Arrow batches of at most `rows`, as they are scanned; memory does not grow with the result."""
+        with self._database.running(self._query, timeout) as relation:
+            yield from relation.to_arrow_reader(rows)
+
+    def head(self, rows: int = _SHOWN) -> pa.Table:
+        """The first rows as an Arrow table."""
+        with self._database.running(self._query) as relation:
+            return relation.limit(rows).to_arrow_table()
+
+    def __repr__(self) -> str:
+        table, more = self._shown()
+        cells = [self._headings(table), *self._cells(table)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+        return "\n".join([*lines, *(["..."] if more else []), self._caption(table, more)])
+
+    def _repr_html_(self) -> str:
+        table, more = self._shown()
+        head = "".join(f"<th>{escape(name)}</th>" for name in self._headings(table))
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._cells(table))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        caption = escape(self._caption(table, more))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{caption}</p>"
+
+    def _shown(self) -> tuple[pa.Table, bool]:
+        table = self.head(_SHOWN + 1)
+        return table.slice(0, _SHOWN), table.num_rows > _SHOWN
+
+    def _headings(self, table: pa.Table) -> list[str]:
+        zone = self._zone or "UTC"
+        return [f"{field.name} ({zone})" if _is_time(field) else field.name for field in table.schema]
+
+    def _cells(self, table: pa.Table) -> list[list[str]]:
+        zone = ZoneInfo(self._zone or "UTC")
+        return [[_text(value, zone) for value in row.values()] for row in table.to_pylist()]
+
+    def _caption(self, table: pa.Table, more: bool) -> str:
+        count = f"first {table.num_rows} rows" if more else f"{table.num_rows} rows"
+        pins = ", ".join(f"{name} at {snapshot or 'no snapshot'}" for name, snapshot in self.snapshots.items())
+        return f"[{count}{'; ' if pins else ''}{pins}]"
+
+
+def _is_time(field: pa.Field) -> bool:
+    return str(field.type).startswith("timestamp") and getattr(field.type, "tz", None) is not None
+
+
+def _text(value: Any, zone: ZoneInfo) -> str:
+    """One cell: times in `zone`, decimals in plain notation without trailing zeros."""
+    from datetime import datetime
+    from decimal import Decimal
+
+    if value is None:
+        return ""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return _local(value, zone)
+    if isinstance(value, Decimal):
+        text = f"{value:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def _local(moment: datetime, zone: ZoneInfo) -> str:
+    return moment.astimezone(zone).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+
+

@@ -1,0 +1,145 @@
+"""Which rows a read verb asks for: instruments and a time range, as pruned files and as SQL conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from k2kernel.errors import InvalidParameter
+from k2kernel.query.order import EVENT_NS
+from k2kernel.query.scan import Pinned, Scan, Values
+from k2kernel.times import Range
+
+if TYPE_CHECKING:
+    from k2kernel.lake import LakeFile
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """The instrument key."""
+
+    symbol: str
+    venue: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of `instruments` (None: all of them), or of `venue` alone, within `range`."""
+
+    range: Range
+    instruments: tuple[Instrument, ...] | None = None
+    venue: str | None = None
+
+    @property
+    def one_instrument(self) -> bool:
+        """True where all rows are of one instrument."""
+        return self.instruments is not None and len(self.instruments) == 1
+
+    def scan(self, pinned: Pinned) -> Scan:
+        """The files of a pinned table that may hold such rows."""
+        around = self._prune(pinned, None)
+        return Scan(pinned, self._prune(pinned, self._range_us()), around)
+
+    def _prune(self, pinned: Pinned, range_us: tuple[int | None, int | None] | None) -> list[LakeFile]:
+        instruments = self.instruments
+        venues = None if instruments is None else [item.venue for item in instruments]
+        return pinned.files.prune(
+            symbols=None if instruments is None else [item.symbol for item in instruments],
+            venues=[self.venue] if venues is None and self.venue is not None else venues,
+            sessions=self._session_bounds(),
+            ts_range_us=range_us,
+        )
+
+    def _session_bounds(self) -> tuple[date, date] | None:
+        """First and last session, both inclusive; start and end count where they are dates."""
+        sessions, start, end = self.range.sessions, self.range.start, self.range.end
+        firsts = [sessions.first] if sessions else []
+        lasts = [sessions.last] if sessions else []
+        firsts += [start] if isinstance(start, date) else []
+        lasts += [end - _DAY] if isinstance(end, date) and end > date.min else []
+        if not firsts and not lasts:
+            return None
+        return max(firsts, default=date.min), min(lasts, default=date.max)
+
+    def _range_us(self) -> tuple[int | None, int | None] | None:
+        """µs that enclose start and end where they are instants; the end is exclusive, so it is rounded up."""
+        start, end = self.range.start, self.range.end
+        low = start // 1_000 if isinstance(start, int) else None
+        high = -(-end // 1_000) if isinstance(end, int) else None
+        return None if low is None and high is None else (low, high)
+
+    def conditions(self, values: Values) -> list[str]:
+        """The selection as SQL conditions, to be joined by AND."""
+        return [*self._which(values), *self._when(values)]
+
+    def _which(self, values: Values) -> list[str]:
+        if self.instruments is None:
+            return [] if self.venue is None else [f"venue = {values.bind(self.venue)}"]
+        venues = {item.venue for item in self.instruments}
+        symbols = [item.symbol for item in self.instruments]
+        if len(venues) > 1:
+            pairs = (f"symbol = {values.bind(it.symbol)} AND venue = {values.bind(it.venue)}" for it in self.instruments)
+            return [f"symbol IN ({_bound(values, symbols)})", f"({' OR '.join(pairs)})"]
+        which = f"symbol IN ({_bound(values, symbols)})" if symbols else "false"
+        return [which, *(f"venue = {values.bind(venue)}" for venue in venues)]
+
+    def _when(self, values: Values) -> list[str]:
+        sessions = self._session_bounds()
+        found = [] if sessions is None else self._sessions(values, *sessions)
+        start, end = self.range.start, self.range.end
+        if isinstance(start, int):
+            found += _bound_instant(values, start, ">=", ">=")
+        if isinstance(end, int):
+            found += _bound_instant(values, end, "<", "<=")
+        return found
+
+    def _sessions(self, values: Values, first: date, last: date) -> list[str]:
+        if first == last:
+            return [f"session = {values.bind(first)}"]
+        found = [] if first == date.min else [f"session >= {values.bind(first)}"]
+        return found if last == date.max else [*found, f"session <= {values.bind(last)}"]
+
+
+def _bound(values: Values, items: Sequence[object]) -> str:
+    return ", ".join(map(values.bind, items))
+
+
+def _bound_instant(values: Values, instant: int, exact: str, coarse: str) -> list[str]:
+    """`event <exact> instant`. A whole µs is compared on ts_event alone, which is the floor of the ns; another one needs
+    the ns as well, and the coarse comparison lets row groups be skipped."""
+    us, rest = divmod(instant, 1_000)
+    if rest == 0:
+        return [f"ts_event {exact} make_timestamptz({values.bind(us)})"]
+    return [
+        f"ts_event {coarse} make_timestamptz({values.bind(us)})",
+        f"{EVENT_NS} {exact} {values.bind(instant)}",
+    ]
+
+
+def parse_symbols(symbol: object) -> tuple[str, ...] | None:
+    """`BHP`, several of them, or None for every symbol; InvalidParameter for anything else."""
+    if symbol is None:
+        return None
+    if isinstance(symbol, str):
+        return (symbol,)
+    if not isinstance(symbol, Sequence) or not all(isinstance(item, str) for item in symbol):
+        raise InvalidParameter("symbol", symbol, "is neither a text nor a list of texts", 'Write "BHP" or ["BHP"]')
+    return tuple(dict.fromkeys(symbol))
+
+
+def parse_venue(venue: object) -> str | None:
+    """A venue's code, or None."""
+    if venue is not None and not isinstance(venue, str):
+        raise InvalidParameter("venue", venue, "is not a text", 'Write it like "XASX"')
+    return venue
+
+
+def parse_limit(limit: object) -> int | None:
+    """A number of rows from 0, or None for all."""
+    if limit is None or (isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0):
+        return limit
+    raise InvalidParameter("limit", limit, "is not a number of rows", "Give a whole number from 0, or leave it out")

@@ -1,0 +1,186 @@
+"""The workbench: one object for loading, asking and looking back. Every door (CLI, notebook, server) goes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from k2kernel.config import Settings
+from k2kernel.errors import FileFault, InvalidParameter
+from k2kernel.lake import Lake
+from k2kernel.times import AsOfLike
+
+if TYPE_CHECKING:
+    from k2kernel.decode import Decoded
+    from k2kernel.ingest import Options, Progress, Receipt
+    from k2kernel.lake import Snapshot
+    from k2kernel.profiles import Profile
+    from k2kernel.query import QueryEngine, Result, Summary
+
+Paths = str | Path | Sequence[str | Path]
+
+
+def connect(path: str | Path | None = None, *, settings: Settings | None = None) -> Workbench:
+    """A workbench on the lake at `path` (a folder that holds or will hold `.k2`'s content), or as settings say.
+
+    Nothing is opened or made until it is needed: a read where there is no lake raises `LakeNotFound`, an ingest
+    makes one.
+    """
+    if path is not None and settings is not None:
+        raise InvalidParameter("path", str(path), "is given together with settings", "Give one of them")
+    if settings is None:
+        settings = Settings() if path is None else Settings(home=Path(path).expanduser().absolute())
+    return Workbench(settings)
+
+
+class Workbench:
+    """Reads and writes one lake. Times are UTC unless said; ranges are half-open; reads never see a half-done load."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __repr__(self) -> str:
+        return f"Workbench({str(self.settings.home)!r})"
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake; `LakeNotFound` where there is none."""
+        return Lake.open(self.settings)
+
+    @cached_property
+    def engine(self) -> QueryEngine:
+        """The query engine over the lake."""
+        from k2kernel.query import QueryEngine
+
+        return QueryEngine(self.lake)
+
+    def init(self) -> Workbench:
+        """Make the lake and its tables where they are missing."""
+        self.__dict__.pop("engine", None)
+        self.__dict__["lake"] = Lake.open(self.settings, create=True)
+        return self
+
+    def profile(self, name: str | Path) -> Profile:
+        """The profile `name`: shipped, in the home's `profiles` folder, or a TOML file."""
+        from k2kernel import profiles
+
+        return profiles.load(name, self.settings.home)
+
+    def ingest(
+        self,
+        paths: Paths,
+        profile: str | Path,
+        *,
+        symbol: str | None = None,
+        venue: str | None = None,
+        options: Mapping[str, str] | None = None,
+        replace: bool = False,
+        append_grown: bool = False,
+        max_rejects: float = 0.01,
+        progress: bool | Progress = False,
+    ) -> Receipt:
+        """Load files (paths or globs) by a profile; each file is one commit per table, or nothing.
+
+        `symbol`, `venue` and other `options` (such as `date`) are what the profile asks for. Loading the same content
+        again adds nothing; `replace` takes the earlier load out in the same commit; `append_grown` loads what a file
+        has grown by. `max_rejects` is the share of lines (0 to 1) that may be bad. `progress=True` shows a bar.
+
+        `FileFault` where a file cannot be loaded; files before it in `paths` are loaded then.
+        """
+        from k2kernel import ingest
+
+        wanted = self._options(symbol, venue, options, replace, append_grown, max_rejects)
+        chosen = self.profile(profile)
+        files = expand(paths)
+        if "lake" not in self.__dict__:
+            self.init()
+        bar = ingest.ProgressBar() if progress is True else nullcontext(progress or ingest.silent)
+        with bar as tell:
+            return ingest.total(ingest.ingest_file(self.lake, path, chosen, wanted, tell) for path in files)
+
+    def preview(
+        self,
+        path: str | Path,
+        profile: str | Path,
+        *,
+        symbol: str | None = None,
+        venue: str | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Decoded:
+        """What a load would make of the first rows of a file: frames by table, rejects, skipped lines by kind."""
+        from k2kernel import ingest
+
+        wanted = self._options(symbol, venue, options)
+        return ingest.preview_file(self.init().lake, path, self.profile(profile), wanted)
+
+    @staticmethod
+    def _options(
+        symbol: str | None, venue: str | None, options: Mapping[str, str] | None, *how: bool | float
+    ) -> Options:
+        from k2kernel.ingest import Options
+
+        named = {"symbol": symbol, "venue": venue}
+        values = {**(options or {}), **{name: text for name, text in named.items() if text is not None}}
+        return Options(values, *how)  # type: ignore[arg-type]  # replace, append_grown, max_rejects in order
+
+    def trades(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """Trades in total order; see `QueryEngine.trades` for the words."""
+        return self.engine.trades(symbol, **words)
+
+    def quotes(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """Quotes in total order; see `QueryEngine.quotes` for the words."""
+        return self.engine.quotes(symbol, **words)
+
+    def bars(self, symbol: str | Sequence[str], interval: str = "1m", **words: Any) -> Result:
+        """Bars; see `QueryEngine.bars` for the words."""
+        return self.engine.bars(symbol, interval, **words)
+
+    def summary(self, symbol: str, session: object, **words: Any) -> Summary:
+        """One session of one instrument; see `QueryEngine.summary` for the words."""
+        return self.engine.summary(symbol, session, **words)
+
+    def sql(self, text: str, params: Mapping[str, object] | None = None, as_of: AsOfLike = None) -> Result:
+        """One read-only statement over the lake's tables; `$name` is bound from `params`."""
+        return self.engine.sql(text, params, as_of)
+
+    def symbols(self, as_of: AsOfLike = None) -> Result:
+        """The instruments, with rows and days of each."""
+        return self.engine.symbols(as_of)
+
+    def sessions(self, as_of: AsOfLike = None) -> Result:
+        """The sessions of each venue, with rows of each."""
+        return self.engine.sessions(as_of)
+
+    def stats(self, as_of: AsOfLike = None) -> Result:
+        """One row a table: rows, bytes, files, range, snapshot."""
+        return self.engine.stats(as_of)
+
+    def snapshots(self, table: str = "trades") -> list[Snapshot]:
+        """Every kept state of a table, newest first."""
+        return self.lake.snapshots(table)
+
+    def tag(self, table: str, tag: str, as_of: AsOfLike = None, *, move: bool = False) -> int:
+        """Name a state of a table, and return its snapshot id; an existing tag moves only with `move`."""
+        from k2kernel.times import parse_as_of
+
+        return self.lake.tag(table, tag, self.lake.resolve(table, parse_as_of(as_of)), move)
+
+
+def expand(paths: Paths) -> list[Path]:
+    """Paths and globs as a list of files, in the order given; `FileFault` for a glob that matches nothing."""
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    files: list[Path] = []
+    for path in given:
+        text = str(path)
+        if any(mark in text for mark in "*?[") and not Path(text).exists():
+            found = sorted(glob(text))
+            if not found:
+                raise FileFault(text, "matches no file", "Check the pattern")
+            files += map(Path, found)
+        else:
+            files.append(Path(text))
+    return files

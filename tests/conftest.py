@@ -1,0 +1,46 @@
+"""Fixtures: every test works in an empty folder, with no K2_ setting of this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from k2kernel.config import Settings
+from tests.support import ROOT
+
+if TYPE_CHECKING:
+    from k2kernel.lake import Lake
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in an empty folder: no `.k2`, no `.env` and no K2_ variable reaches a test."""
+    for name in [name for name in os.environ if name.upper().startswith("K2_") and name != "K2_TEST_DATA"]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of an embedded lake that does not exist yet."""
+    return Settings(home=tmp_path / ".k2")
+
+
+@pytest.fixture
+def lake(settings: Settings) -> Lake:
+    """A fresh embedded lake with every table and no row."""
+    from k2kernel.lake import Lake
+
+    return Lake.open(settings, create=True)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real tick files: K2_TEST_DATA, else shared/data beside the clone; the test skips without it."""
+    folder = Path(os.environ.get("K2_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real tick files at {folder}; K2_TEST_DATA may name the folder")
+    return folder
