@@ -15,6 +15,9 @@ UV := $(or $(UV_FOUND),.uv/bin/uv)
 # An interpreter that is not there is an error, not a download; a virtual environment of the caller is not ours.
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
+# Compiled once, at the installation, instead of at each start.
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long bench lint format lock clean

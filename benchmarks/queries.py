@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -144,7 +145,7 @@ def _polars_bars(fills: pl.LazyFrame, keys: Sequence[str | pl.Expr]) -> pl.LazyF
 
 
 def measure(report: Report, home: Path) -> None:
-    """Every query of the issue's list, in turns, as medians after a warm-up."""
+    """Every query, the contenders in turns, as medians after a warm-up; first all must find equally many rows."""
     rivals = Rivals(home)
     for symbol in (data.BUSY, data.QUIET):
         _add(report, f"point query: {symbol}, one minute", rivals.point(symbol))
@@ -157,4 +158,12 @@ def measure(report: Report, home: Path) -> None:
 
 
 def _add(report: Report, name: str, contenders: dict[str, Callable[[], object]], runs: int = 15) -> None:
+    found = {rival: _rows(work()) for rival, work in contenders.items()}
+    if len(set(found.values())) > 1 or 0 in found.values():
+        raise SystemExit(f"{name}: the answers differ: {found}")
     report.add(Measure(name, "ms", race(contenders, runs), times=TIMES))
+
+
+def _rows(answer: Any) -> int:
+    """Rows of an Arrow table or of a Polars frame."""
+    return int(answer.height if isinstance(answer, pl.DataFrame) else answer.num_rows)

@@ -102,6 +102,13 @@ class Workbench:
         with bar as tell:
             return ingest.total(ingest.ingest_file(self.lake, path, chosen, wanted, tell) for path in files)
 
+    def guess(self, path: str | Path) -> str | None:
+        """The name of the profile that fits the file's first lines best, or None where none does."""
+        from k2kernel.ingest import guess
+
+        found = guess(self.init().lake, Path(path))
+        return None if found is None else found.name
+
     def preview(
         self,
         path: str | Path,

@@ -10,6 +10,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -54,21 +55,21 @@ LEVELS = {
 HOMES = {
     "IPython": {"magics"},
     "confluent_kafka": {"sinks.kafka", "sources.kafka"},
-    "duckdb": {"decode", "lake", "query"},
+    "duckdb": {"decode.sql", "lake.history", "lake.write", "query"},
     "fastapi": {"panel_apps"},
     "hvplot": {"plots"},
     "ipywidgets": {"widgets"},
-    "numpy": {"decode", "ingest", "sample"},
-    "pandas": {"query"},
+    "numpy": {"decode.jsonlines", "sample"},
+    "pandas": {"query.result"},
     "panel": {"panel_apps"},
     "papermill": {"runs"},
-    "polars": {"calendars", "decode", "ingest", "lake", "query", "sample", "schemas", "sources", "workbench"},
+    "polars": {"calendars", "decode", "ingest", "lake", "query", "sample", "schemas"},
     "prometheus_client": {"metrics"},
-    "pyarrow": {"decode", "ingest", "lake", "query", "schemas", "sources"},
-    "pydantic": {"config", "profiles.model"},
+    "pyarrow": {"decode", "lake.write", "query", "schemas", "sources"},
+    "pydantic": {"config", "profiles"},
     "pydantic_settings": {"config"},
-    "pyiceberg": {"lake", "query", "schemas"},
-    "rich": {"cli", "ingest"},
+    "pyiceberg": {"lake", "query.scan", "schemas"},  # query.scan: rows under deletion vectors
+    "rich": {"cli", "ingest.progress"},
     "sqlalchemy": {"lake"},
     "sqlglot": {"query.sql"},
     "typer": {"cli"},
@@ -79,8 +80,17 @@ HOMES = {
 LIGHT = {"pydantic", "pydantic_settings", "prometheus_client"}
 """Libraries that `import k2kernel` may load."""
 
-DEPENDENCIES_WITHOUT_IMPORT = {"tzdata"}
-"""Dependencies that no module imports: the zone database where the system has none."""
+COMES_WITH = {"pydantic": "pydantic_settings", "sqlalchemy": "pyiceberg"}
+"""Libraries that are imported but come with a declared one."""
+
+EXTRAS = {"pandas": "notebook"}
+"""Libraries of an extra: their absence is a MissingExtra, not an ImportError."""
+
+NOT_IMPORTED = {
+    "prometheus_client": "metrics are not built yet",
+    "tzdata": "the zone database where the system has none",
+}
+"""Dependencies that no module imports, and why they are there."""
 
 LONGEST_FUNCTION, LONGEST_FILE, MEDIAN_FUNCTION = 50, 400, 8
 NO_HOST = re.compile(
@@ -293,7 +303,31 @@ def test_the_search_for_secrets_finds_one(text: str) -> None:
     assert SECRETS.search(text)
 
 
-def test_a_dependency_is_imported_somewhere_or_says_why_not() -> None:
+def requirements(extra: str | None = None) -> set[str]:
+    """Names of the declared dependencies, of a plain install or of an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    return {_named(requirement) for requirement in declared}
+
+
+def _named(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9-]", requirement, maxsplit=1)[0].replace("-", "_").lower()
+
+
+def test_a_plain_install_has_every_library_that_is_imported() -> None:
     used = {library for module in modules().values() for library in foreign_imports(module)}
-    assert used <= set(HOMES)
-    assert not used & DEPENDENCIES_WITHOUT_IMPORT
+    assert used - set(EXTRAS) <= requirements() | set(COMES_WITH)
+    assert set(COMES_WITH.values()) <= requirements()
+    assert all(library.lower() in requirements(extra) for library, extra in EXTRAS.items())
+
+
+def test_every_dependency_is_imported_or_says_why_not() -> None:
+    used = {library for module in modules().values() for library in foreign_imports(module)}
+    assert requirements() - used == set(NOT_IMPORTED)
+
+
+def test_the_lock_file_is_of_these_dependencies() -> None:
+    packages = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
+    own = next(package for package in packages if package["name"] == "k2kernel")
+    plain = [one for one in own["metadata"]["requires-dist"] if "extra ==" not in one.get("marker", "")]
+    assert {_named(one["name"]) for one in plain} == requirements(), "run `make lock`"

@@ -249,6 +249,7 @@ def test_auctions_have_one_instant_and_one_price(trades: list[Trade]) -> None:
             assert sum(map(len, prints.values())) > 300
             assert all(len({(row.ts, row.price) for row in group}) == 1 for group in prints.values())
             assert {row.side for group in prints.values() for row in group} == {""}
+            assert len({group[0].ts for (_, session), group in prints.items() if session == min(prints)[1]}) > 1
 
 
 def test_sweeps_put_many_fills_in_a_millisecond(trades: list[Trade]) -> None:
@@ -291,8 +292,7 @@ def test_half_tick_and_off_market_prints_carry_their_conditions(
 
 def test_off_market_prints_move_the_high_of_the_day(trades: list[Trade]) -> None:
     everything = truths.daily(truths.fills(trades))
-    policy = {"XASX": {"price": ("X",), "volume": ("X",)}}
-    on_market = truths.daily(truths.fills(trades), policy)
+    on_market = truths.daily(truths.fills(trades), truths.without({"XASX": ["X"]}))
     moved = [key for key, bar in everything.items() if bar.high != on_market[key].high]
     assert len(moved) > 5
     assert {venue for venue, _, _ in moved} == {"XASX"}
@@ -375,9 +375,11 @@ def test_truths_of_a_file_worked_out_by_hand(tmp_path: Path) -> None:
     assert (facts.rows, facts.repeated) == (7, 1)
     assert facts.rows_per_session == {("XASX", date(2024, 3, 4)): 6, ("XASX", date(2024, 3, 5)): 1}
     key, text = ("XASX", "BHP", date(2024, 3, 4)), Decimal
-    bar = truths.daily(truths.fills(rows), {"XASX": {"price": ["X"], "volume": ["X"]}})[key]
+    bar = truths.daily(truths.fills(rows), truths.without({"XASX": ["X"]}))[key]
     assert bar == (3, text("44.1"), text("44.1"), text(44), text(44), text(7), text("308.3"), text("44.042857142857"))
     bar = truths.daily(truths.fills(rows, apply_cancels=False))[key]
     assert bar[:6] == (5, text(50), text(50), text(44), text("44.3"), text(15))
+    bar = truths.daily(truths.fills(rows), {"XASX": {"high_low": ["X"], "volume": ["EX"]}})[key]
+    assert bar == (4, text(50), text("44.1"), text(44), text(44), text(7), text("358.3"), text("44.7875"))
     minute = truths.intraday(truths.fills(rows, apply_cancels=False), 1)
     assert sorted(bar.n_trades for bar in minute.values()) == [1, 1, 4]

@@ -19,8 +19,10 @@ ZONES = {"XASX": "Australia/Sydney", "XNYS": "America/New_York", "BINANCE": "UTC
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+FIELDS = ("open", "high_low", "last", "volume", "vwap")
+
 Policy = Mapping[str, Mapping[str, Collection[str]]]
-"""Of each venue, the conditions that keep a fill out of "price" (open, high, low, close) and out of "volume"."""
+"""Of each venue and each of `FIELDS`, the codes of fills that do not count for it; `vwap` is also notional."""
 
 Key = tuple[str, str, date]
 """(venue, symbol, session)."""
@@ -66,15 +68,15 @@ class Quote(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """What a group of fills says. Prices are None without a fill that counts for price, vwap at zero volume."""
+    """What a group of fills says; `n_trades` are those that count for anything, and None is what none counts for."""
 
     n_trades: int
     open: Decimal | None
     high: Decimal | None
     low: Decimal | None
     close: Decimal | None
-    volume: Decimal
-    notional: Decimal
+    volume: Decimal | None
+    notional: Decimal | None
     vwap: Decimal | None
 
 
@@ -172,41 +174,61 @@ def fills(trades: Iterable[Trade], *, apply_cancels: bool = True) -> list[Trade]
     return [row for row in every if not row.status and (*row.key, row.trade_id) not in undone]
 
 
+def without(field_codes: Mapping[str, Collection[str]]) -> Policy:
+    """The policy by which the codes of each venue count for nothing."""
+    return {venue: dict.fromkeys(FIELDS, codes) for venue, codes in field_codes.items()}
+
+
 def daily(trades: Iterable[Trade], policy: Policy | None = None) -> dict[Key, Bar]:
-    """The bar of each instrument and session with a fill; `policy` None counts everything."""
+    """The bar of each instrument and session with a fill that counts; `policy` None counts everything."""
     groups: dict[Key, list[Trade]] = defaultdict(list)
     for trade in trades:
         groups[trade.key].append(trade)
-    return {key: _bar(group, policy or {}) for key, group in groups.items()}
+    bars = {key: _bar(group, policy or {}) for key, group in groups.items()}
+    return {key: bar for key, bar in bars.items() if bar.n_trades}
 
 
 def intraday(trades: Iterable[Trade], minutes: int, policy: Policy | None = None) -> dict[tuple[str, str, int], Bar]:
-    """The bar of each (venue, symbol, open of the bar in µs); bars are aligned to UTC, start inclusive."""
+    """As `daily`, of each (venue, symbol, open of the bar in µs); bars are aligned to UTC, start inclusive."""
     groups: dict[tuple[str, str, int], list[Trade]] = defaultdict(list)
     length = minutes * 60_000_000
     for trade in trades:
         groups[trade.venue, trade.symbol, trade.ts // length * length].append(trade)
-    return {key: _bar(group, policy or {}) for key, group in groups.items()}
+    bars = {key: _bar(group, policy or {}) for key, group in groups.items()}
+    return {key: bar for key, bar in bars.items() if bar.n_trades}
 
 
 def _bar(group: list[Trade], policy: Policy) -> Bar:
-    """`n_trades`, volume, notional and vwap are of the fills that count for volume."""
     excluded = policy.get(group[0].venue, {})
     ordered = sorted(group, key=lambda trade: (trade.ts, trade.line))
-    prices = [trade.price for trade in ordered if not _has(trade, excluded.get("price", ()))]
-    counted = [trade for trade in ordered if not _has(trade, excluded.get("volume", ()))]
-    volume = notional = Decimal(0)
-    for trade in counted:
-        volume = _EXACT.add(volume, trade.size)
-        notional = _EXACT.add(notional, _EXACT.multiply(trade.price, trade.size))
-    vwap = _EXACT.divide(notional, volume).quantize(Decimal("1e-12"), context=_EXACT) if volume else None
-    if not prices:
-        return Bar(len(counted), None, None, None, None, volume, notional, vwap)
-    return Bar(len(counted), prices[0], max(prices), min(prices), prices[-1], volume, notional, vwap)
+    counting = {
+        field: [trade for trade in ordered if not set(trade.conditions) & set(excluded.get(field, ()))]
+        for field in FIELDS
+    }
+    high_low = [trade.price for trade in counting["high_low"]]
+    volume = _total(trade.size for trade in counting["volume"])
+    weighted = _total(trade.size for trade in counting["vwap"])
+    notional = _total(_EXACT.multiply(trade.price, trade.size) for trade in counting["vwap"])
+    vwap = (
+        _EXACT.divide(notional, weighted).quantize(Decimal("1e-12"), context=_EXACT) if notional and weighted else None
+    )
+    return Bar(
+        len({trade.line for trades in counting.values() for trade in trades}),
+        counting["open"][0].price if counting["open"] else None,
+        max(high_low, default=None),
+        min(high_low, default=None),
+        counting["last"][-1].price if counting["last"] else None,
+        volume,
+        notional,
+        vwap,
+    )
 
 
-def _has(trade: Trade, codes: Collection[str]) -> bool:
-    return any(code in codes for code in trade.conditions)
+def _total(values: Iterable[Decimal]) -> Decimal | None:
+    total = None
+    for value in values:
+        total = value if total is None else _EXACT.add(total, value)
+    return total
 
 
 def kind_of_quote(quote: Quote) -> str:

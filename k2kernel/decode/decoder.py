@@ -9,18 +9,18 @@ from pathlib import Path
 
 import polars as pl
 
-from k2kernel.calendars import session_expr, venue
 from k2kernel.decode import values
 from k2kernel.decode.jsonlines import JsonReader
 from k2kernel.decode.parquet import parquet_batches, parquet_columns
 from k2kernel.decode.raw import LINE, RawBatch, rejects
 from k2kernel.decode.routes import Compiled, compile_route
+from k2kernel.decode.sessions import Sessions
 from k2kernel.decode.sql import Evaluator
 from k2kernel.decode.text import CsvReader, start
 from k2kernel.decode.values import Context
 from k2kernel.errors import FileFault
-from k2kernel.profiles import Lookup, Profile, Skip, Value
-from k2kernel.sources import Member, text_blocks
+from k2kernel.profiles import Lookup, Profile
+from k2kernel.sources import Block, Member, text_blocks
 
 _EXPR = "__expr"
 
@@ -47,6 +47,7 @@ class Decoder:
     """Decodes one member by a profile, with the options given and the texts of the profile's lookups.
 
     `home` is where the user's venues are declared; `nbytes` is the member's decompressed size, for progress.
+    `columns` are the raw columns that the member has, once its first batch has been read.
     """
 
     profile: Profile
@@ -61,6 +62,11 @@ class Decoder:
         """Decode the member from `first_line`, which begins after `skip_bytes`."""
         for raw in self._raw(skip_bytes, first_line):
             yield self.decode(raw)
+
+    @property
+    def dropped(self) -> list[str]:
+        """The raw columns of this member that neither a table column nor `extra` takes."""
+        return self.profile.dropped(self.columns)
 
     def _raw(self, skip_bytes: int, first_line: int) -> Iterator[RawBatch]:
         form = self.profile.file
@@ -81,11 +87,11 @@ class Decoder:
         at = (skip_bytes, first_line) if skip_bytes > begin.nbytes else (begin.nbytes, begin.line)
         yield from map(splitter.read, self._blocks(*at))
 
-    def _blocks(self, skip_bytes: int, first_line: int) -> Iterator[object]:
+    def _blocks(self, skip_bytes: int, first_line: int) -> Iterator[Block]:
         return text_blocks(self.member, self.profile.file.encoding, skip_bytes, first_line)
 
     def _wanted(self) -> list[str]:
-        """The raw columns that the profile reads: all of them where SQL may name any."""
+        """The raw columns that the profile reads: all of them where SQL may name any, or it keeps all."""
         if self.profile.expressions or any("*" in route.keep for route in self.profile.route):
             return self.columns
         named = [name for name in self.columns if name in self.profile.references]
@@ -103,10 +109,7 @@ class Decoder:
         return {text: f"{_EXPR}{number}" for number, text in enumerate(self.profile.expressions)}
 
     @cached_property
-    def _compiled(self) -> dict[bool, list[Compiled]]:
-        return {fine: [compile_route(r, self._context(fine)) for r in self.profile.route] for fine in (False, True)}
-
-    def _context(self, fine: bool) -> Context:
+    def _context(self) -> Context:
         return Context(
             place=self.member.name,
             options=self.options,
@@ -114,8 +117,15 @@ class Decoder:
             expressions=self._expressions,
             lookups=self.lookups,
             null_if=tuple(self.profile.file.null_if),
-            fine=fine,
         )
+
+    @cached_property
+    def _compiled(self) -> list[Compiled]:
+        return [compile_route(route, self._context) for route in self.profile.route]
+
+    @cached_property
+    def _sessions(self) -> Sessions:
+        return Sessions(self.home)
 
     def decode(self, raw: RawBatch) -> Decoded:
         """The rows, rejects and skipped lines of a raw batch."""
@@ -123,7 +133,7 @@ class Decoder:
         frame = self._with_expressions(raw, rejected) if self._expressions else raw.frame
         tables: dict[str, list[pl.DataFrame]] = {}
         taken = pl.zeros(len(frame), pl.Int32, eager=True)
-        for route in self._compiled[self._is_fine(frame)]:
+        for route in self._compiled:
             takes = None if route.takes is None else frame.select(route.takes).to_series()
             taken = taken + (1 if takes is None else takes.cast(pl.Int32))
             rows, bad = self._rows(route, frame if takes is None else frame.filter(takes), raw)
@@ -152,59 +162,45 @@ class Decoder:
         return frame.filter(~fails)
 
     def _rows(self, route: Compiled, frame: pl.DataFrame, raw: RawBatch) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-        out = frame.lazy().select(*route.select, route.bad.alias("__bad")).collect()
-        bad = out["__bad"]
-        faults = []
+        """The contract rows of a route, and what it rejects."""
+        out = _staged(route, frame).select(*route.select, route.bad.alias("__bad")).collect()
+        bad, faults = out["__bad"], []
         if bad.any():
-            found = frame.filter(bad).select(LINE, route.reason.alias("reason"))
-            faults = [rejects(found[LINE], raw.raw(found[LINE]), "value", found["reason"], route.table.name)]
+            found = _staged(route, frame.filter(bad)).select(LINE, route.reason.alias("reason")).collect()
+            faults.append(_faults(found[LINE], found["reason"], route, raw))
             out = out.filter(~bad)
-        out = out.drop("__bad")
+        unknown = self._sessions.undeclared(out["venue"])
+        if unknown and route.fixed_venue:
+            raise next(iter(unknown.values()))
+        if unknown:
+            odd = out.filter(pl.col("venue").is_in(list(unknown)))
+            why = odd["venue"].replace_strict({code: f"venue: {exc}" for code, exc in unknown.items()})
+            faults.append(_faults(odd["source_offset"], why, route, raw))
+            out = out.filter(pl.col("venue").is_in(list(unknown)).not_())
         if "session" in route.table:
-            out = out.with_columns(session=self._session(out["venue"].unique().sort().to_list()))
+            out = out.with_columns(self._sessions.column(out))
         return out.select(name for name in route.table.names if name in out.columns), faults
-
-    def _session(self, venues: list[str]) -> pl.Expr:
-        chain = [
-            pl.when(pl.col("venue") == code).then(session_expr(venue(code, self.home), pl.col("ts_event")))
-            for code in venues
-        ]
-        if len(venues) == 1:
-            return session_expr(venue(venues[0], self.home), pl.col("ts_event"))
-        return pl.coalesce(chain) if chain else pl.lit(None, pl.Date)
 
     def _left_out(self, frame: pl.DataFrame, raw: RawBatch, rejected: list[pl.DataFrame]) -> dict[str, int]:
         """Rows that no route took: counted by kind where the profile skips them, rejected where it does not."""
         if frame.is_empty():
             return {}
-        if self.profile.skip is None:
+        skip = self.profile.skip
+        if skip is None:
             rejected.append(rejects(frame[LINE], raw.raw(frame[LINE]), "route", "no route of the profile takes it"))
             return {}
-        kinds = frame.select(self._kind(self.profile.skip).fill_null("other").alias("kind"))["kind"].value_counts()
-        return dict(zip(kinds["kind"], kinds["count"], strict=True))
-
-    def _kind(self, skip: Skip) -> pl.Expr:
-        text = None if skip.kind is None else values.text_of(skip.kind, self._context(fine=False))
-        return pl.lit("other") if text is None else text
-
-    def _is_fine(self, frame: pl.DataFrame) -> bool:
-        """True where a time's text may have digits below a microsecond."""
-        names = [name for name in self._fraction_columns if name in frame.columns]
-        if not names:
-            return False
-        return bool(frame.select(pl.any_horizontal(pl.col(names).str.contains(r"\.\d{7}").any())).item())
-
-    @cached_property
-    def _fraction_columns(self) -> list[str]:
-        times = [v for r in self.profile.route for name, v in r.columns.items() if name in ("ts_event", "ts_recv")]
-        return sorted({name for value in times if _has_fraction(value) for name in self._texts_of(value)})
-
-    def _texts_of(self, value: Value) -> set[str]:
-        return value.references | ({self._expressions[value.expr]} if value.expr else set())
+        text = None if skip.kind is None else values.text_of(skip.kind, self._context)
+        kind = pl.lit("other") if text is None else text.fill_null("other")
+        counts = frame.select(kind.alias("kind"), LINE)["kind"].value_counts()
+        return dict(zip(counts["kind"], counts["count"], strict=True))
 
 
-def _has_fraction(value: Value) -> bool:
-    return value.layout is not None and ("%.f" in value.layout or value.layout == "iso8601")
+def _staged(route: Compiled, frame: pl.DataFrame) -> pl.LazyFrame:
+    return frame.lazy().with_columns(**route.steps.texts).with_columns(**route.steps.values)
+
+
+def _faults(lines: pl.Series, reason: pl.Series, route: Compiled, raw: RawBatch) -> pl.DataFrame:
+    return rejects(lines, raw.raw(lines), "value", reason, route.table.name)
 
 
 def _summed(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

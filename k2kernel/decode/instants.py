@@ -1,22 +1,24 @@
 """Times of vendors to instants: layouts, units, dates from elsewhere, zones. Exact to the nanosecond.
 
-An instant is Int64 nanoseconds since 1970 UTC. Whole days are counted by the proleptic Gregorian calendar, without
-leap seconds; years outside 1900 to 2261 are refused, so that the count cannot wrap.
+An instant is Int64 nanoseconds since 1970 UTC; years outside 1900 to 2261 are refused, so that the count cannot wrap.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 
-from k2kernel.decode.values import Context, quoted, text_of
+from k2kernel.decode.clock import DAY_NS, ending_in, only, parse
+from k2kernel.decode.values import Context, Steps, quoted, text_of
 from k2kernel.profiles import Value
 
 _NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
-_DAY_NS = 86_400 * 1_000_000_000
-_FIRST_NS = -25_567 * _DAY_NS
-_LAST_NS = 106_650 * _DAY_NS
+_FIRST_NS = -25_567 * DAY_NS
+_LAST_NS = 106_650 * DAY_NS
+_QUARTER_US = 900 * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -28,97 +30,141 @@ class Instant:
     why: pl.Expr
 
 
-def instant(value: Value, context: Context) -> Instant | None:
-    """The instants of a time column, or None where it has no origin here."""
+def instant(name: str, value: Value, context: Context, steps: Steps) -> Instant | None:
+    """The instants of the time column `name`, or None where it has no origin here."""
     text = text_of(value, context)
     if text is None:
         return None
-    local, shown = _local(value, text, context)
-    ns = _to_utc(local, value)
-    ns = pl.when(ns.is_between(_FIRST_NS, _LAST_NS)).then(ns)
-    missing = text.is_null()
-    bad = ns.is_null() & missing.not_()
-    return Instant(ns, bad, pl.concat_str(quoted(shown), pl.lit(f" is not {_wanted(value)}")))
+    shown = text = steps.text(name, text)
+    inputs = [text]
+    if value.date is not None:
+        day = text_of(value.date, context)
+        day = steps.text(f"{name}.date", pl.lit(None, pl.String) if day is None else day)
+        inputs.append(day)
+        shown = pl.concat_str([day, text], separator=" ", ignore_nulls=True)
+    own_day = value.date is not None and value.date.option in context.options
+    compute = partial(_instants, value=value, iso_day=own_day)
+    ns = steps.value(name, pl.map_batches(inputs, compute, return_dtype=pl.Int64))
+    return Instant(ns, ns.is_null() & text.is_not_null(), pl.concat_str(quoted(shown), pl.lit(f" is not {_wanted(value)}")))
 
 
 def _wanted(value: Value) -> str:
     how = f"a time of layout {value.layout}" if value.layout else f"a time in {value.unit} since {value.since}"
     region = value.zone or (f"UTC{value.offset}" if value.offset else "")
-    return f"{how} that exists once{' in ' + region if region else ''} (years 1900 to 2261)"
+    where = f" that exists once in {region}" if region else ""
+    return f"{how}{where} (years 1900 to 2261)"
 
 
-def _local(value: Value, text: pl.Expr, context: Context) -> tuple[pl.Expr, pl.Expr]:
-    """Nanoseconds since 1970 by the source's own clock (UTC where the text has an offset), and the text to show."""
-    if value.date is not None:
-        day_text = text_of(value.date, context)
-        day_text = pl.lit(None, pl.String) if day_text is None else day_text
-        days = date(day_text, value.date).cast(pl.Int64)
-        clock = _number(text, value) if value.unit else text.str.to_time(str(value.layout), strict=False).cast(pl.Int64)
-        in_day = pl.when(clock.is_between(0, _DAY_NS, closed="left")).then(clock)
-        return days * _DAY_NS + in_day, pl.concat_str([day_text, text], separator=" ", ignore_nulls=True)
-    if value.unit:
-        return _number(text, value), text
-    if value.layout == "iso8601":
-        return _iso8601(text, value, context.fine), text
-    return _parsed(text, str(value.layout), context.fine), text
+def _instants(series: Sequence[pl.Series], *, value: Value, iso_day: bool) -> pl.Series:
+    """Nanoseconds since 1970 UTC of the texts (and their days); null where there is none."""
+    texts = series[0]
+    if texts.null_count() == len(texts):
+        return pl.Series(texts.name, [None] * len(texts), dtype=pl.Int64)
+    if len(series) > 1:
+        local = _on_day(texts, series[1], value, iso_day)
+    elif value.unit:
+        local = _count(texts, _NS[value.unit])
+    elif value.layout == "iso8601":
+        local = _iso8601(texts, own_zone=not (value.zone or value.offset))
+    else:
+        local = parse(texts, str(value.layout))
+    ns = _to_utc(local, value)
+    return only(ns, ns.is_between(_FIRST_NS, _LAST_NS))
 
 
-def _number(text: pl.Expr, value: Value) -> pl.Expr:
-    """A count of units, whole or with a fraction that is whole in ns."""
-    unit = _NS[str(value.unit)]
-    limit = _LAST_NS // unit
-    whole = text.cast(pl.Int64, strict=False)
-    counted = pl.when(whole.is_between(-limit, limit)).then(whole) * unit
-    if unit == 1:
+def _on_day(texts: pl.Series, days: pl.Series, value: Value, iso_day: bool) -> pl.Series:
+    """A time of day on a day of its own."""
+    layout = "%Y-%m-%d" if iso_day or value.date is None else value.date.layout or "%Y-%m-%d"
+    distinct = days.unique()
+    begins = dates(distinct, layout).cast(pl.Int64) * DAY_NS
+    start = begins.gather([0] * len(days)) if len(distinct) == 1 else days.replace_strict(distinct, begins)
+    clock = _count(texts, _NS[value.unit]) if value.unit else parse(texts, str(value.layout))
+    return start + only(clock, clock.is_between(0, DAY_NS, closed="left"))
+
+
+def _count(texts: pl.Series, unit: int) -> pl.Series:
+    """A number of units, whole or with a fraction that is whole in ns."""
+    whole = texts.cast(pl.Int64, strict=False)
+    counted = only(whole, whole.is_between(-(_LAST_NS // unit), _LAST_NS // unit)) * unit
+    odd = whole.is_null() & texts.is_not_null()
+    if unit == 1 or not odd.any():
         return counted
-    parts = text.str.extract_groups(r"^(-?\d+)\.(\d{1,9})0*$")
-    digits = {1_000_000_000: 9, 1_000_000: 6, 1_000: 3}[unit]
-    tail = parts.struct[1].str.pad_end(digits, "0")
-    fraction = pl.when(tail.str.len_bytes() == digits).then(tail.cast(pl.Int64, strict=False))
-    head = parts.struct[0].cast(pl.Int64, strict=False)
-    signed = pl.when(parts.struct[0].str.starts_with("-")).then(-fraction).otherwise(fraction)
-    return counted.fill_null(pl.when(head.is_between(-limit, limit)).then(head) * unit + signed)
+    return counted.scatter(odd.arg_true(), _with_fraction(texts.filter(odd), unit))
 
 
-def _parsed(text: pl.Expr, layout: str, fine: bool) -> pl.Expr:
-    """A date and time by layout; microseconds first, because the ns parser wraps silently outside 1678 to 2262."""
-    micros = text.str.to_datetime(layout, strict=False, time_unit="us").dt.timestamp("us") * 1_000
-    if not fine and "%9f" not in layout:
-        return micros
-    nanos = text.str.to_datetime(layout, strict=False, time_unit="ns").dt.timestamp("ns")
-    exact = text.str.contains(r"\.\d{10}").not_()
-    return pl.when(exact & micros.is_not_null()).then(nanos)
+def _with_fraction(texts: pl.Series, unit: int) -> pl.Series:
+    """`1393928400.123` and `1393928400123.0` in ns, where no digit is lost."""
+    digits = len(str(unit)) - 1
+    parts = texts.str.extract_groups(r"^([+-]?)(\d{1,10})?\.(\d+?)0*$" if unit == _NS["s"] else r"^([+-]?)(\d{1,17})?\.(\d+?)0*$")
+    sign, head, tail = (parts.struct.field(name) for name in parts.struct.fields)
+    tail = tail.str.pad_end(digits, "0")
+    fraction = only(tail, tail.str.len_bytes() == digits).cast(pl.Int64, strict=False)
+    count = head.fill_null("0").cast(pl.Int64)
+    total = only(count, count <= _LAST_NS // unit) * unit + fraction
+    return total * pl.Series([-1, 1]).gather((sign != "-").cast(pl.UInt32))
 
 
-def _iso8601(text: pl.Expr, value: Value, fine: bool) -> pl.Expr:
-    """`2024-03-04T10:00:00.123Z`, with `T` or a blank, and `Z`, an offset, or (with zone/offset in the profile) none."""
-    spaced = text.str.replace("T", " ", literal=True)
-    if value.zone or value.offset:
-        return _parsed(spaced, "%Y-%m-%d %H:%M:%S%.f", fine)
-    utc = spaced.str.strip_suffix("Z")
-    naive = pl.when(spaced.str.ends_with("Z")).then(utc)
-    zoned = pl.when(spaced.str.ends_with("Z").not_()).then(spaced)
-    plain = _parsed(naive, "%Y-%m-%d %H:%M:%S%.f", fine)
-    return plain.fill_null(_parsed(zoned, "%Y-%m-%d %H:%M:%S%.f%z", fine))
+def _iso8601(texts: pl.Series, own_zone: bool) -> pl.Series:
+    """`2024-03-04T10:00:00.123Z`, with `T` or a blank; `Z` or an offset where it has a zone of its own, none else."""
+    layout = "%Y-%m-%dT%H:%M:%S%.f"
+    if not own_zone:
+        return parse(texts, layout)
+    lengths = texts.str.len_bytes()
+    values = ending_in(texts, layout, "Z") if lengths.min() == lengths.max() else None
+    if values is None:
+        values = parse(only(texts, texts.str.ends_with("Z")).str.strip_suffix("Z"), layout)
+    rest = values.is_null() & texts.is_not_null()
+    return values.scatter(rest.arg_true(), _with_offset(texts.filter(rest), layout)) if rest.any() else values
 
 
-def _to_utc(local_ns: pl.Expr, value: Value) -> pl.Expr:
+def _with_offset(texts: pl.Series, layout: str) -> pl.Series:
+    parts = texts.str.replace("Z$", "+00").str.extract_groups(r"^(.*?)([+-])(\d\d):?([0-5]\d)?$")
+    local, sign, hours, minutes = (parts.struct.field(name) for name in parts.struct.fields)
+    shift = hours.cast(pl.Int64) * 60 + minutes.fill_null("0").cast(pl.Int64)
+    signed = shift * pl.Series([-1, 1]).gather((sign == "+").cast(pl.UInt32))
+    return parse(local, layout) - signed * 60 * 1_000_000_000
+
+
+def _to_utc(local_ns: pl.Series, value: Value) -> pl.Series:
     if value.offset:
         sign, hours, minutes = value.offset[0], int(value.offset[1:3]), int(value.offset[-2:])
         shift = (hours * 3600 + minutes * 60) * 1_000_000_000
         return local_ns - (shift if sign == "+" else -shift)
     if not value.zone or value.zone == "UTC":
         return local_ns
-    micros = local_ns // 1_000
-    ambiguous = "null" if value.ambiguous == "reject" else value.ambiguous
-    there = micros.cast(pl.Datetime("us")).dt.replace_time_zone(
+    return local_ns - by_quarter(local_ns // 1_000, partial(_ahead, value=value)) * 1_000
+
+
+def _ahead(local_us: pl.Series, value: Value) -> pl.Series:
+    """How many µs the region's clock is ahead of UTC at each local time; null where that is not one number."""
+    there = local_us.cast(pl.Datetime("us")).dt.replace_time_zone(
         value.zone,
-        ambiguous=ambiguous,  # type: ignore[arg-type]  # one of its literals, checked by the profile
+        ambiguous="null" if value.ambiguous == "reject" else value.ambiguous,
         non_existent="null",
     )
-    return there.dt.timestamp("us") * 1_000 + local_ns % 1_000
+    return local_us - there.dt.timestamp("us")
 
 
-def date(text: pl.Expr, value: Value) -> pl.Expr:
-    """Days, by the layout or as YYYY-MM-DD."""
-    return text.str.to_date(value.layout or "%Y-%m-%d", strict=False)
+def by_quarter(micros: pl.Series, compute: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """`compute` once per quarter of an hour where it says the same at both of its ends, and for every row elsewhere.
+
+    It is for what only changes now and then: a zone's offset, a date.
+    """
+    quarters = micros // _QUARTER_US
+    distinct = quarters.drop_nulls().unique().sort()
+    if not len(distinct) or 4 * len(distinct) > len(micros):
+        return compute(micros)
+    starts = distinct * _QUARTER_US
+    first, last = compute(starts), compute(starts + (_QUARTER_US - 1))
+    at = distinct.search_sorted(quarters.fill_null(distinct[0]))
+    values = only(first.gather(at), micros.is_not_null())
+    changing = (first != last).fill_null(value=True)
+    if not changing.any():
+        return values
+    rows = changing.gather(at) & micros.is_not_null()
+    return values.scatter(rows.arg_true(), compute(micros.filter(rows)))
+
+
+def dates(texts: pl.Series, layout: str) -> pl.Series:
+    """Dates by the layout; null where a text is none."""
+    return texts.str.to_date(layout, strict=False)

@@ -41,7 +41,7 @@ def parquet_batches(member: Member, wanted: list[str], nbytes: int) -> Iterator[
 
 
 def _texts() -> list[pl.Expr]:
-    utc = cs.datetime(time_zone="*").dt.convert_time_zone("UTC").dt.strftime("%Y-%m-%d %H:%M:%S%.f+00:00")
+    utc = cs.datetime(time_zone="*").dt.convert_time_zone("UTC").dt.strftime("%Y-%m-%d %H:%M:%S%.fZ")
     naive = cs.datetime(time_zone=None).dt.strftime("%Y-%m-%d %H:%M:%S%.f")
     lists = cs.list().cast(pl.List(pl.String)).list.join(";")
     rest = (cs.all() - cs.datetime() - cs.list()).cast(pl.String)

@@ -28,6 +28,8 @@ class Lines:
 
 def utf8(data: bytes, encoding: str) -> bytes | None:
     """The block as UTF-8, or None where some byte is not of the encoding."""
+    if encoding == "utf-8" and data.isascii():
+        return data
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
@@ -111,16 +113,19 @@ class CsvReader:
 
     def _clean(self, block: Block) -> RawBatch | None:
         """All lines at once, or None where any line is not simply a row."""
-        lines = block.data.count(b"\n")
         data = utf8(block.data, encoding_of(self.form))
-        blank = data is None or b"\n\n" in data or b"\n\r\n" in data or data.startswith((b"\n", b"\r\n"))
-        if data is None or blank or (self._marks and self._marks.search(data)):
+        if data is None or self._has_blank(data) or (self._marks and self._marks.search(data)):
             return None
+        lines = data.count(b"\n")
         table, ragged = self._split(data, threads=True)
         if ragged or table.num_rows != lines:
             return None
         frame = self._frame(table, pl.int_range(block.first_line, block.first_line + lines, eager=True))
         return RawBatch(frame, lines, block.nbytes, block.data, block.first_line)
+
+    def _has_blank(self, data: bytes) -> bool:
+        """Whether a line is empty; with several columns such a line is ragged, and needs no search."""
+        return len(self.names) == 1 and re.search(rb"(?m)^[ \t]*\r?$", data[:-1]) is not None
 
     def _careful(self, block: Block) -> RawBatch:
         """Line by line: leave out what is no row, reject what cannot be split, keep every good row."""

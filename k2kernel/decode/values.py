@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
-from k2kernel.errors import FileFault, InvalidParameter
+from k2kernel.decode import decimals
+from k2kernel.errors import FileFault
 from k2kernel.profiles import Lookup, Value, When
 
-WIDE = pl.Decimal(38, 18)
 MONEY = pl.Decimal(18, 8)
-_INEXACT = r"\.\d{8}\d*[1-9]"
-"""A nonzero digit after the eighth decimal."""
 
 
 @dataclass(frozen=True)
 class Context:
     """What expressions are made for: the member's `place`, the options given, the raw `columns` that there are, the
-    column that holds each SQL expression's result, the texts of each lookup, the texts that mean null, and whether
-    times in this batch may have digits below a microsecond (`fine`; parsing them costs twice).
+    column that holds each SQL expression's result, the texts of each lookup, and the texts that mean null.
     """
 
     place: str
@@ -31,7 +31,24 @@ class Context:
     expressions: Mapping[str, str] = field(default_factory=dict)
     lookups: Mapping[Lookup, Mapping[str, str]] = field(default_factory=dict)
     null_if: tuple[str, ...] = ()
-    fine: bool = False
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Columns on the way, each computed once: first the cleaned texts, then the values made of them."""
+
+    texts: dict[str, pl.Expr] = field(default_factory=dict)
+    values: dict[str, pl.Expr] = field(default_factory=dict)
+
+    def text(self, name: str, made: pl.Expr) -> pl.Expr:
+        """Name a text; what comes back refers to it."""
+        self.texts[f"__text.{name}"] = made
+        return pl.col(f"__text.{name}")
+
+    def value(self, name: str, made: pl.Expr) -> pl.Expr:
+        """Name a value; what comes back refers to it."""
+        self.values[f"__value.{name}"] = made
+        return pl.col(f"__value.{name}")
 
 
 @dataclass(frozen=True)
@@ -45,23 +62,40 @@ class Mapped:
 
 def text_of(value: Value, context: Context) -> pl.Expr | None:
     """The cleaned text of `value`, or None where it has no origin here."""
-    if value.option and value.option in context.options:
-        return pl.lit(context.options[value.option])
+    key = key_of(value, context)
+    if key is None or value.lookup is None or given(value, context):
+        return key
+    known = context.lookups[value.lookup]
+    return key.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.String)
+
+
+def key_of(value: Value, context: Context) -> pl.Expr | None:
+    """The cleaned text before its lookup, or None where it has no origin here."""
+    if given(value, context):
+        return pl.lit(context.options[str(value.option)])
     origin = _origin(value, context)
-    return None if origin is None else clean(origin, value, context)
+    return None if origin is None else _cleaned(origin, value, context)
+
+
+def given(value: Value, context: Context) -> bool:
+    """Whether an option was given for it: such a text is taken as it is."""
+    return value.option is not None and value.option in context.options
 
 
 def _origin(value: Value, context: Context) -> pl.Expr | None:
-    if value.cases:
-        tests = [pl.when(holds(case.when, context)).then(pl.lit(case.value)) for case in value.cases]
-        return pl.coalesce(tests)
+    rest = _rest(value, context)
+    if not value.cases:
+        return rest
+    tests = [pl.when(holds(case.when, context)).then(pl.lit(case.value)) for case in value.cases]
+    return pl.coalesce(tests if rest is None else [*tests, rest])
+
+
+def _rest(value: Value, context: Context) -> pl.Expr | None:
     if value.expr:
         return pl.col(context.expressions[value.expr])
-    if value.column or value.columns:
-        names = value.columns or [str(value.column)]
-        if not all(name in context.columns for name in names):
-            return None
-        return pl.concat_str(names, separator=value.join) if value.columns else pl.col(names[0])
+    names = value.columns or ([value.column] if value.column else [])
+    if names and all(name in context.columns for name in names):
+        return pl.col(names[0]) if len(names) == 1 else pl.concat_str(names, separator=value.join)
     if value.path:
         return pl.lit(_from_path(value, context))
     return None if value.constant is None else pl.lit(value.constant)
@@ -69,14 +103,19 @@ def _origin(value: Value, context: Context) -> pl.Expr | None:
 
 def _from_path(value: Value, context: Context) -> str:
     found = re.search(str(value.path), context.place)
+    remedy = f"Give --{value.option}" if value.option else "Rename the file, or change the profile"
     if found is None or not found.groups():
-        option = f"Give --{value.option}" if value.option else "Rename the file, or change the profile"
-        raise FileFault(context.place, f"its path does not match {value.path!r}", option)
-    return str(found.group(1))
+        raise FileFault(context.place, f"its path does not match {value.path!r}", remedy)
+    text = str(found.group(1))
+    if value.lookup:
+        key = pl.select(_cleaned(pl.lit(text), value, context)).item()
+        if key not in context.lookups[value.lookup]:
+            raise FileFault(context.place, f"{key!r} is not in {value.lookup.place}", f"Load that first. {remedy}")
+    return text
 
 
-def clean(text: pl.Expr, value: Value, context: Context) -> pl.Expr:
-    """Apply extract, replace, strip, case, pad, null_if and lookup, in that order."""
+def _cleaned(text: pl.Expr, value: Value, context: Context) -> pl.Expr:
+    """Apply extract, replace, strip, case, pad and null_if, in that order."""
     if value.extract:
         text = text.str.extract(value.extract, 1)
     for pattern, by in value.replace:
@@ -88,12 +127,7 @@ def clean(text: pl.Expr, value: Value, context: Context) -> pl.Expr:
     if value.pad:
         text = text.str.zfill(value.pad)
     nulls = context.null_if if value.null_if is None else value.null_if
-    if nulls:
-        text = pl.when(text.is_in(list(nulls)).not_()).then(text)
-    if value.lookup:
-        known = context.lookups[value.lookup]
-        text = text.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.String)
-    return text
+    return pl.when(pl.all_horizontal([text != null for null in nulls])).then(text) if nulls else text
 
 
 def holds(test: When, context: Context) -> pl.Expr:
@@ -119,131 +153,106 @@ def quoted(text: pl.Expr) -> pl.Expr:
     return pl.concat_str(pl.lit("'"), text, pl.lit("'")).fill_null("null")
 
 
-def checked(value: pl.Expr, text: pl.Expr, problem: str, also: pl.Expr | None = None) -> Mapped:
-    """Bad where a text was there and no value came of it (or where `also` holds)."""
-    bad = value.is_null() & text.is_not_null()
-    bad = bad if also is None else bad | also.fill_null(value=False)
-    return Mapped(value, bad, pl.concat_str(quoted(text), pl.lit(f" {problem}")))
+@dataclass(frozen=True)
+class Cell:
+    """A target column in the making: its name, its cleaned text, what the profile says of it, and the steps."""
+
+    name: str
+    text: pl.Expr
+    value: Value
+    steps: Steps
+
+    def checked(self, made: pl.Expr, problem: str) -> Mapped:
+        """Bad where a text was there and no value came of it."""
+        kept = self.steps.value(self.name, made)
+        why = pl.concat_str(quoted(self.text), pl.lit(f" {problem}"))
+        return Mapped(kept, kept.is_null() & self.text.is_not_null(), why)
+
+    def string(self, allowed: Sequence[str] | None = None) -> Mapped:
+        """A text through its `map`; one that the map does not know is bad, kept or null as `unmapped` says."""
+        if self.value.map is None:
+            return Mapped(self.text) if allowed is None else self._one_of(Mapped(self.text), allowed)
+        result = self.steps.value(self.name, _through_map(self.text, self.value))
+        if self.value.unmapped != "reject":
+            return Mapped(result) if allowed is None else self._one_of(Mapped(result), allowed)
+        known = list(self.value.map)
+        bad = result.is_null() & self.text.is_not_null() & self.text.is_in(known).not_()
+        why = pl.concat_str(quoted(self.text), pl.lit(f" is not in the profile's map ({', '.join(known)})"))
+        mapped = Mapped(result, bad, why)
+        return mapped if allowed is None else self._one_of(mapped, allowed)
+
+    def _one_of(self, mapped: Mapped, allowed: Sequence[str]) -> Mapped:
+        wrong = mapped.value.is_not_null() & mapped.value.is_in(list(allowed)).not_()
+        why = pl.concat_str(quoted(self.text), pl.lit(f" is none of {', '.join(allowed)}"))
+        if mapped.bad is None:
+            return Mapped(mapped.value, wrong, why)
+        return Mapped(mapped.value, mapped.bad | wrong, pl.when(mapped.bad).then(mapped.why).otherwise(why))
+
+    def boolean(self) -> Mapped:
+        """`true` and `false`, after the map."""
+        text = self.text if self.value.map is None else _through_map(self.text, self.value)
+        known = ["true", "false"]
+        made = text.str.to_lowercase().replace_strict(known, [True, False], default=None, return_dtype=pl.Boolean)
+        return self.checked(made, "is neither true nor false")
+
+    def integer(self, dtype: pl.DataType) -> Mapped:
+        """A whole number."""
+        return self.checked(self.text.cast(dtype, strict=False), "is not a whole number that fits")
+
+    def decimal(self) -> Mapped:
+        """An exact decimal(18, 8): scaled, brought to a tick, and bad where digits would be lost."""
+        make = partial(decimals.exact, scale=self.value.scale)
+        problem = "does not fit decimal(18,8) exactly"
+        if self.value.tick is not None:
+            make = partial(decimals.on_tick, scale=self.value.scale, tick=self.value.tick, most=self.value.max_error)
+            problem = f"is not within {self.value.max_error} of a multiple of {self.value.tick}"
+        return self.checked(self.text.map_batches(make, return_dtype=MONEY), problem)
 
 
-def string(text: pl.Expr, value: Value, allowed: tuple[str, ...] | None = None) -> Mapped:
-    """A text through its `map`; one that the map does not know is bad, kept or null as `unmapped` says."""
-    if value.map is None:
-        return Mapped(text) if allowed is None else _one_of(text, text, allowed)
+def _through_map(text: pl.Expr, value: Value) -> pl.Expr:
+    """The mapped text; an empty one is null."""
+    table = value.map or {}
     default = text if value.unmapped == "keep" else None
-    result = text.replace_strict(
-        list(value.map), list(value.map.values()), default=default, return_dtype=pl.String
-    )
-    result = pl.when(result != "").then(result)
-    known = text.is_in(list(value.map))
-    bad = (text.is_not_null() & known.not_()) if value.unmapped == "reject" else None
-    why = pl.concat_str(quoted(text), pl.lit(f" is not in the profile's map ({', '.join(value.map)})"))
-    if allowed is None:
-        return Mapped(result, bad, why)
-    second = _one_of(result, text, allowed)
-    return Mapped(second.value, second.bad if bad is None else bad | second.bad, why)
+    result = text.replace_strict(list(table), list(table.values()), default=default, return_dtype=pl.String)
+    return pl.when(result != "").then(result)
 
 
-def _one_of(result: pl.Expr, text: pl.Expr, allowed: tuple[str, ...]) -> Mapped:
-    bad = result.is_not_null() & result.is_in(list(allowed)).not_()
-    return Mapped(result, bad, pl.concat_str(quoted(text), pl.lit(f" is none of {', '.join(allowed)}")))
-
-
-def boolean(text: pl.Expr, value: Value) -> Mapped:
-    """`true` and `false`, after the map."""
-    mapped = string(text, value)
-    result = mapped.value.str.to_lowercase().replace_strict(
-        ["true", "false"], [True, False], default=None, return_dtype=pl.Boolean
-    )
-    return checked(result, text, "is neither true nor false")
-
-
-def integer(text: pl.Expr, dtype: pl.DataType) -> Mapped:
-    """A whole number."""
-    return checked(text.cast(dtype, strict=False), text, "is not a whole number")
-
-
-def decimal(text: pl.Expr, value: Value) -> Mapped:
-    """An exact decimal(18, 8): scaled, brought to a tick, and bad where digits would be lost."""
-    if value.tick is not None:
-        return _to_tick(text, value)
-    power, factor = _power_and_factor(value.scale)
-    shifted = text if power == 0 else pl.concat_str(text, pl.lit(f"e{power}"))
-    if factor == 1:
-        number = shifted.cast(MONEY, strict=False)
-    else:
-        number = (shifted.cast(WIDE, strict=False) * pl.lit(factor, pl.Decimal(18, 0))).cast(MONEY, strict=False)
-    return checked(number, text, "does not fit decimal(18,8) exactly", _loses_digits(text, power))
-
-
-def _power_and_factor(scale: Decimal | None) -> tuple[int, int]:
-    """`scale` as factor x 10^power with a whole factor."""
-    if scale is None:
-        return 0, 1
-    parts = scale.normalize().as_tuple()
-    digits = int("".join(map(str, parts.digits))) * (-1 if parts.sign else 1)
-    return int(parts.exponent), digits
-
-
-def _loses_digits(text: pl.Expr, power: int) -> pl.Expr:
-    """True where text x 10^power has a nonzero digit after the eighth decimal."""
-    if power == 0:
-        plain = text.str.contains(_INEXACT)
-        exponent = text.str.contains("e", literal=True) | text.str.contains("E", literal=True)
-        return pl.when(exponent).then(_decimals(text, 0) > 8).otherwise(plain)
-    return _decimals(text, power) > 8
-
-
-def _decimals(text: pl.Expr, power: int) -> pl.Expr:
-    """How many decimals text x 10^power needs; below zero where trailing zeros stand before the point."""
-    lower = text.str.to_lowercase()
-    exponent = lower.str.extract(r"e([+-]?\d+)$", 1).cast(pl.Int64, strict=False).fill_null(0)
-    mantissa = lower.str.extract(r"^[+-]?([\d.]*)", 1)
-    fraction = mantissa.str.extract(r"\.(\d*)$", 1).fill_null("")
-    trimmed = fraction.str.strip_chars_end("0")
-    whole = mantissa.str.extract(r"^(\d*)", 1)
-    zeros = whole.str.len_bytes().cast(pl.Int64) - whole.str.strip_chars_end("0").str.len_bytes().cast(pl.Int64)
-    own = pl.when(trimmed != "").then(trimmed.str.len_bytes().cast(pl.Int64)).otherwise(-zeros)
-    needed = own - exponent - power
-    return pl.when(mantissa.str.contains("[1-9]")).then(needed).otherwise(0)
-
-
-def _to_tick(text: pl.Expr, value: Value) -> Mapped:
-    """The nearest multiple of the tick; bad where that moves the number by more than `max_error`."""
-    tick, most = Decimal(str(value.tick)), Decimal(str(value.max_error))
-    power, factor = _power_and_factor(value.scale)
-    shifted = text if power == 0 else pl.concat_str(text, pl.lit(f"e{power}"))
-    number = shifted.cast(WIDE, strict=False)
-    number = number if factor == 1 else (number * pl.lit(factor, pl.Decimal(18, 0))).cast(WIDE, strict=False)
-    steps = (number.cast(pl.Float64) / float(tick)).round().cast(pl.Int64, strict=False)
-    snapped = (steps.cast(pl.Decimal(38, 0)) * pl.lit(tick, pl.Decimal(18, 8))).cast(MONEY, strict=False)
-    moved = (snapped.cast(WIDE) - number).abs() > pl.lit(most, WIDE)
-    return checked(snapped, text, f"is not within {most} of a multiple of {tick}", moved)
-
-
-def strings(value: Value, context: Context) -> Mapped:
+def strings(name: str, value: Value, context: Context, steps: Steps) -> Mapped:
     """A list of texts: every column's text, each split where the profile says so; empty where there is none."""
     sources = [value.model_copy(update={"columns": [], "column": name}) for name in value.columns] or [value]
-    texts = [text for source in sources if (text := text_of(source, context)) is not None]
-    items = [_items(text, value) for text in texts]
-    if not items:
-        return Mapped(pl.lit([], pl.List(pl.String)))
-    joined = items[0] if len(items) == 1 else pl.concat_list(items)
-    return Mapped(joined)
-
-
-def _items(text: pl.Expr, value: Value) -> pl.Expr:
+    found = [text for source in sources if (text := text_of(source, context)) is not None]
     if value.map is not None:
-        text = string(text, value.model_copy(update={"unmapped": "keep"})).value
-    if value.split is None:
-        return pl.concat_list(text).list.drop_nulls()
-    parts = text.fill_null("").str.split(value.split)
-    parts = parts.list.eval(pl.element().str.strip_chars())
-    return parts.list.eval(pl.element().filter(pl.element() != ""))
+        keeping = value.model_copy(update={"unmapped": "keep"})
+        found = [_through_map(text, keeping) for text in found]
+    texts = [steps.text(f"{name}.{number}", text) for number, text in enumerate(found)]
+    lists = [text.map_batches(partial(_items, separator=value.split), return_dtype=_LIST) for text in texts]
+    if not lists:
+        return Mapped(pl.lit([], _LIST))
+    return Mapped(steps.value(name, lists[0] if len(lists) == 1 else pl.concat_list(lists)))
 
 
-def check_options(given: Mapping[str, str], known: list[str]) -> None:
-    """Refuse an option that the profile does not read."""
-    for name, text in given.items():
-        if name not in known:
-            raise InvalidParameter(name, text, "is not an option of this profile", f"It reads: {', '.join(known)}")
+_LIST = pl.List(pl.String())
+
+
+def _items(texts: pl.Series, separator: str | None) -> pl.Series:
+    """The items of each text: split once per distinct text, then looked up."""
+    distinct = texts.drop_nulls().unique()
+    made = pl.lit(distinct)
+    lists = pl.concat_list(made) if separator is None else made.str.split(separator)
+    if separator:
+        lists = lists.list.eval(pl.element().str.strip_chars())
+    items = pl.select(lists.list.eval(pl.element().filter(pl.element() != ""))).to_series().cast(_LIST)
+    codes = texts.cast(pl.Enum(distinct)).to_physical().cast(pl.UInt32).fill_null(len(distinct)).to_numpy()
+    return _gathered(items, codes).alias(texts.name)
+
+
+def _gathered(lists: pl.Series, codes: npt.NDArray[np.uint32]) -> pl.Series:
+    """The list at each code, an empty one past the end; quick where most are empty."""
+    counts = np.append(lists.list.len().to_numpy(), 0).astype(np.int64)
+    firsts = np.cumsum(counts) - counts
+    sizes = counts[codes]
+    ends = np.cumsum(sizes)
+    inner = np.arange(ends[-1] if len(ends) else 0) + np.repeat(firsts[codes] - ends + sizes, sizes)
+    texts = lists.explode(empty_as_null=False, keep_nulls=False).gather(inner)
+    offsets = pa.array(np.append(0, ends), pa.int64())
+    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, texts.to_arrow())), dtype=_LIST)

@@ -1,6 +1,7 @@
 """The write path: source, decode, append, acknowledge."""
 
 from k2kernel.ingest.files import Options, ingest_file, preview_file
+from k2kernel.ingest.guess import guess
 from k2kernel.ingest.progress import Progress, ProgressBar, silent
 from k2kernel.ingest.receipt import Account, Receipt, TableReceipt, total
 
@@ -11,6 +12,7 @@ __all__ = [
     "ProgressBar",
     "Receipt",
     "TableReceipt",
+    "guess",
     "ingest_file",
     "preview_file",
     "silent",

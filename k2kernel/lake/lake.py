@@ -21,7 +21,6 @@ from k2kernel.lake.history import History
 from k2kernel.lake.replacing import Replacement
 from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids
 from k2kernel.schemas import NAMESPACE
-from k2kernel.times import AsOf
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from k2kernel.config import Settings
     from k2kernel.lake.provenance import Provenance
     from k2kernel.lake.snapshots import Snapshot
+    from k2kernel.times import AsOf
 
 _KEPT_FILE_SETS = 64
 
@@ -177,8 +177,10 @@ class Lake:
 
     @staticmethod
     def _existing(name: str, table: Table, snapshot_id: int | None) -> int:
-        if snapshot_id is None or table.snapshot_by_id(snapshot_id) is None:
-            raise UnknownReference(name, AsOf(id=snapshot_id), snapshots.known(table.metadata))
+        if snapshot_id is None:
+            raise UnknownReference(name, None, snapshots.known(table.metadata), f"{name} has no snapshot to name")
+        if table.snapshot_by_id(snapshot_id) is None:
+            raise UnknownReference(name, snapshot_id, snapshots.known(table.metadata))
         return snapshot_id
 
     def write(self, name: str, frame: pl.DataFrame, session: date | None = None) -> DataFile:

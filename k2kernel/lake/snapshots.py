@@ -149,9 +149,7 @@ def _uncertain(metadata: TableMetadata, since_ms: int | None, instant_ms: int) -
     present = sorted(times)
     edges = zip([0, *present], [*present, metadata.last_sequence_number + 1], strict=True)
     gaps = ((times.get(low), times.get(high, last_change)) for low, high in edges if high - low > 1)
-    return any(
-        (low is None or low <= instant_ms) and (since_ms is None or high > since_ms) for low, high in gaps
-    )
+    return any((low is None or low <= instant_ms) and (since_ms is None or high > since_ms) for low, high in gaps)
 
 
 def _nearest(metadata: TableMetadata, instant: int) -> str:

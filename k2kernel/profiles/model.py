@@ -6,6 +6,8 @@ and how raw columns become its columns) and, where routes leave rows out on purp
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -63,6 +65,11 @@ class Lookup(_Part):
         if (self.table is None) == (self.file is None):
             raise ValueError("give `table` or `file`")
         return self
+
+    @property
+    def place(self) -> str:
+        """Where the keys are, for messages: `instruments.vendor_id`."""
+        return f"{self.table or self.file}.{self.source}"
 
 
 class Value(_Part):
@@ -194,10 +201,14 @@ class Route(_Part):
         return self
 
     @property
+    def taken(self) -> set[str]:
+        """The raw columns that go into a table column or into `extra`."""
+        return set(self.keep).union(*(value.references for value in self.columns.values()))
+
+    @property
     def references(self) -> set[str]:
-        """The raw columns that the route names."""
-        named = {test.column for test in self.when if test.column}
-        return named.union(self.keep, *(value.references for value in self.columns.values()))
+        """The raw columns that the route names, those of its tests among them."""
+        return self.taken.union(test.column for test in self.when if test.column)
 
     @property
     def expressions(self) -> list[str]:
@@ -221,6 +232,7 @@ class Profile(_Part):
     name: str
     title: str
     notes: str = ""
+    match: str | None = Field(default=None, description="regex that the path of such a file is likely to have in it")
     tried: bool = Field(default=False, description="true: tried on real files; false: from the vendor's documents")
     file: Format = Format()
     route: list[Route] = Field(min_length=1)
@@ -253,12 +265,14 @@ class Profile(_Part):
         found = [value.lookup for route in self.route for value in route.columns.values() if value.lookup]
         return list(dict.fromkeys(found))
 
-    def dropped(self) -> list[str]:
-        """Raw columns that neither a table column nor `extra` takes, as far as the profile names them all."""
-        if self.expressions:
-            text = " ".join(self.expressions)
-            return [name for name in self.file.columns if name not in self.references and name not in text]
-        return [name for name in self.file.columns if name not in self.references]
+    def dropped(self, columns: Sequence[str] | None = None) -> list[str]:
+        """Those of the raw columns (default: those that `file` names) that no table column takes, nor `extra`."""
+        names = list(self.file.columns) if columns is None else columns
+        if any("*" in route.keep for route in self.route):
+            return []
+        taken = set().union(*(route.taken for route in self.route))
+        text = " ".join(expression for route in self.route for expression in route.expressions)
+        return [name for name in names if name not in taken and not re.search(rf"\b{re.escape(name)}\b", text)]
 
 
 def parse(data: dict[str, Any]) -> Profile:

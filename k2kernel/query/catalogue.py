@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from k2kernel.errors import AmbiguousSymbol, UnknownSymbol
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.order import Bounds
-from k2kernel.query.scan import Pinned, Scan, Values, events, local_path, query
+from k2kernel.query.scan import Pinned, Scan, Values, local_path, query
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,9 +54,6 @@ class _Recent:
     def __contains__(self, key: object) -> bool:
         return key in self._kept
 
-    def __getitem__(self, key: object) -> object:
-        return self._kept[key]
-
 
 class Catalogue:
     """Answers about snapshots, kept in memory: a snapshot never changes."""
@@ -64,12 +61,14 @@ class Catalogue:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._entries = _Recent(_KEPT)
+        self._rows = _Recent(_KEPT_LOOKUPS)
         self._venues = _Recent(_KEPT_LOOKUPS)
         self._bounds = _Recent(_KEPT_LOOKUPS)
 
     def entries(self, pinned: Pinned) -> pa.Table:
         """venue, symbol, session, rows (as received), first and last ts_event, one row for each (venue, symbol,
-        session). The first call for a snapshot scans it."""
+        session). The first call for a snapshot scans it.
+        """
         return self._entries.get((pinned.name, pinned.snapshot_id), lambda: self._scan(pinned))
 
     def _scan(self, pinned: Pinned) -> pa.Table:
@@ -77,9 +76,20 @@ class Catalogue:
         scan = Scan(pinned, pinned.files.files)
         text = (
             "SELECT venue, symbol, session, count(*) AS rows, min(ts_event) AS first, max(ts_event) AS last "
-            f"FROM {events(scan, True, values.bind)} GROUP BY ALL"
+            f"FROM {scan.of().relation(True, values.bind)} GROUP BY ALL"
         )
         return self._database.arrow(query(text, values, scan))
+
+    def rows(self, pinned: Pinned) -> int:
+        """The rows of a snapshot: by the manifests, or counted where rows were deleted."""
+        if not any(file.deletes or file.has_deletion_vector for file in pinned.files):
+            return pinned.files.rows
+        return self._rows.get((pinned.name, pinned.snapshot_id), lambda: self._count(pinned))
+
+    def _count(self, pinned: Pinned) -> int:
+        values, scan = Values(), Scan(pinned, pinned.files.files)
+        text = f"SELECT count(*) AS n FROM {scan.of().relation(True, values.bind)}"
+        return int(self._database.arrow(query(text, values, scan))["n"][0].as_py())
 
     def venues(self, pinned: Pinned, symbol: str) -> tuple[str, ...]:
         """The venues where `symbol` has rows, sorted; by statistics alone where they prove it."""
@@ -88,36 +98,39 @@ class Catalogue:
 
     def _look_up(self, pinned: Pinned, symbol: str) -> tuple[str, ...]:
         if (pinned.name, pinned.snapshot_id) in self._entries:
-            return self._distinct_venues(Query("", {}), self.entries(pinned), symbol)
+            return _distinct_venues(self.entries(pinned), symbol)
         files = pinned.files.prune(symbols=[symbol])
         proven = {file.venue_min for file in files if _proves(file, symbol)}
         unsure = [file for file in files if not _proves(file, symbol) and _venue_of(file) not in proven - {None}]
         if not unsure:
             return tuple(sorted(venue for venue in proven if venue is not None))
         values, scan = Values(), Scan(pinned, files)
-        text = f"SELECT DISTINCT venue FROM {events(scan, True, values.bind)} WHERE symbol = {values.bind(symbol)}"
+        text = f"SELECT DISTINCT venue FROM {scan.of().relation(True, values.bind)} WHERE symbol = {values.bind(symbol)}"
         return tuple(sorted(self._database.arrow(query(text, values, scan))["venue"].to_pylist()))
 
-    def _distinct_venues(self, _: Query, entries: pa.Table, symbol: str) -> tuple[str, ...]:
-        import pyarrow.compute as pc
-
-        found = entries.filter(pc.equal(entries["symbol"], symbol))
-        return tuple(sorted(pc.unique(found["venue"]).to_pylist()))
-
-    def venue(self, pinned: Sequence[Pinned], symbol: str, venue: str | None) -> str:
-        """The one venue that `symbol` stands for in the first of the tables that has it.
+    def venue(
+        self, pinned: Pinned, symbol: str, venue: str | None, elsewhere: Callable[[], Sequence[Pinned]]
+    ) -> str:
+        """The one venue that `symbol` stands for in a table, or in the other ones where this one does not have it.
 
         AmbiguousSymbol where there are several and `venue` is None; UnknownSymbol, with near ones, where there is none.
         """
-        for table in pinned:
-            found = self.venues(table, symbol)
-            if venue in found:
-                return venue or ""
-            if venue is None and len(found) > 1:
-                raise AmbiguousSymbol(symbol, found)
-            if venue is None and found:
-                return found[0]
-        raise UnknownSymbol(symbol, self._near(pinned, symbol), f"the venue {venue}" if venue else "the lake")
+        found = self._one_venue(pinned, symbol, venue)
+        others = () if found else elsewhere()
+        for other in others:
+            found = found or self._one_venue(other, symbol, venue)
+        if found is None:
+            near = self._near([pinned, *others], symbol)
+            raise UnknownSymbol(symbol, near, f"the venue {venue}" if venue else "the lake")
+        return found
+
+    def _one_venue(self, pinned: Pinned, symbol: str, venue: str | None) -> str | None:
+        found = self.venues(pinned, symbol)
+        if venue is not None:
+            return venue if venue in found else None
+        if len(found) > 1:
+            raise AmbiguousSymbol(symbol, found)
+        return found[0] if found else None
 
     def _near(self, pinned: Sequence[Pinned], symbol: str) -> list[str]:
         names = {name for table in pinned for name in self.entries(table)["symbol"].unique().to_pylist()}
@@ -126,11 +139,19 @@ class Catalogue:
 
     def bounds(self, files: Sequence[LakeFile]) -> list[Bounds]:
         """What the footers of `files` say about their order columns; each footer is read once."""
-        missing = [local_path(file.path) for file in files if file.path not in self._bounds]
+        paths = [local_path(file.path) for file in files]
+        missing = [path for path in paths if path not in self._bounds]
         if missing:
             for path, bound in _footers(self._database, missing).items():
                 self._bounds.put(path, bound)
-        return [self._bounds.get(local_path(file.path), Bounds) for file in files]
+        return [self._bounds.get(path, Bounds) for path in paths]
+
+
+def _distinct_venues(entries: pa.Table, symbol: str) -> tuple[str, ...]:
+    import pyarrow.compute as pc
+
+    found = entries.filter(pc.equal(entries["symbol"], symbol))
+    return tuple(sorted(pc.unique(found["venue"]).to_pylist()))
 
 
 def _proves(file: LakeFile, symbol: str) -> bool:

@@ -16,25 +16,11 @@ if TYPE_CHECKING:
 
     from k2kernel.config import Settings
 
-# A VWAP is one division of exact integers, rounded half to even at twelve decimals. Notional counts 1e-16, volume 1e-8,
-# so notional / volume * 1e4 counts 1e-12. It is divided in two steps, because notional * 1e4 would not fit.
-_MACROS = """
-CREATE MACRO k2_digits(x) AS replace(x::VARCHAR, '.', '')::HUGEINT;
-CREATE MACRO k2_half_even(q, r, d) AS q + CASE WHEN 2 * r > d OR (2 * r = d AND q % 2 = 1) THEN 1 ELSE 0 END;
-CREATE MACRO k2_scaled(n, v) AS k2_half_even(
-    (n // v) * 10000 + (n % v * 10000) // v, (n % v * 10000) % v, v);
-CREATE MACRO k2_decimal12(q) AS (q // 1000000000000)::DECIMAL(38, 12)
-    + ((q % 1000000000000)::DECIMAL(12, 0) * 0.000000000001::DECIMAL(13, 12))::DECIMAL(38, 12);
-CREATE MACRO exact_vwap(notional, volume) AS CASE WHEN volume <> 0 THEN
-    (sign(notional) * sign(volume))::DECIMAL(1, 0) * k2_decimal12(k2_scaled(
-        abs(k2_digits(notional::DECIMAL(38, 16))), abs(k2_digits(volume::DECIMAL(38, 8))))) END::DECIMAL(38, 12);
-"""
-
-
 @dataclass(frozen=True)
 class Query:
     """One SELECT ready to run: its text, the values bound to its `$names`, the statements that make the temporary views
-    it reads, and Arrow tables it reads by name, made when it runs."""
+    it reads, and Arrow tables it reads by name, made when it runs.
+    """
 
     text: str
     values: Mapping[str, object] = field(default_factory=dict)
@@ -88,7 +74,6 @@ class Database:
             "SET autoload_known_extensions = false",
             f"SET temp_directory = {literal(spill)}",
             f"SET allowed_directories = [{literal(warehouse)}]",
-            _MACROS,
             "SET enable_external_access = false",
             "SET lock_configuration = true",
         ]

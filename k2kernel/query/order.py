@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
-from itertools import groupby
+from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,16 +29,11 @@ _BITS = 62
 """Bits for sequence and offset beside 64 bits of time in a HUGEINT, such that they still fit a BIGINT."""
 
 
-def order_by(one_instrument: bool = False) -> str:
-    """The keys of ORDER BY for events; those that one instrument has in common are left out."""
-    keys = (key for key in TOTAL_ORDER if not (one_instrument and key in ("venue", "symbol")))
-    return ", ".join(keys)
-
-
 @dataclass(frozen=True)
 class Bounds:
     """What the footer of one data file says: least and greatest `sequence` and `source_offset` (None: unknown), and
-    whether no row has nanoseconds."""
+    whether no row has nanoseconds.
+    """
 
     sequence: tuple[int, int] | None = None
     offset: tuple[int, int] | None = None
@@ -47,67 +42,77 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Key:
-    """A value that orders the events of one instrument, in SQL: `first` and `last` of an expression by it."""
+    """A value that orders the events of one instrument, in SQL."""
 
     text: str
-    scalar: bool = False
-
-    def first(self, expression: str, condition: str = "") -> str:
-        """The expression's value at the first event where it is not null."""
-        return f"arg_min({expression}, {self.text}){_filter(condition)}"
-
-    def last(self, expression: str, condition: str = "") -> str:
-        """The expression's value at the last event where it is not null."""
-        return f"arg_max({expression}, {self.text}){_filter(condition)}"
-
-
-def _filter(condition: str) -> str:
-    return f" FILTER (WHERE {condition})" if condition else ""
 
 
 ROW_KEY = Key(f"row({', '.join(_WITHIN)})")
 """The key that is always right: the struct of all of them."""
 
 
-def event_key(files: Sequence[LakeFile], bounds: Iterable[Bounds], per_session: bool) -> Key:
+def order_by(files: Sequence[LakeFile], bounds: Iterable[Bounds], one_instrument: bool) -> str:
+    """The keys of ORDER BY for the events in `files`: those of the total order that can tell two of them apart."""
+    useless = {EVENT_NS} if all(bound.whole_us for bound in bounds) else set()
+    if one_instrument:
+        useless |= {"venue", "symbol"}
+    if not sources_meet(files, per_session=False):
+        useless.add("source")
+    return ", ".join(key for key in TOTAL_ORDER if key not in useless)
+
+
+def event_key(files: Sequence[LakeFile], bounds: Sequence[Bounds], per_session: bool) -> Key:
     """The cheapest key that still is the total order among the events of one instrument (and session, where
-    `per_session`) in `files`: one integer where time, sequence and offset fit it and no two sources meet."""
-    known = list(bounds)
-    times = [file.ts_event_min for file in files]
-    sequence = _span(bound.sequence for bound in known)
-    offset = _span(bound.offset for bound in known)
-    if sequence is None or offset is None or any(time is None or time < 0 for time in times):
+    `per_session`) in `files`: one integer where time, sequence and offset fit it and no two sources meet.
+    """
+    sequence = _span([bound.sequence for bound in bounds])
+    offset = _span([bound.offset for bound in bounds])
+    if sequence is None or offset is None or any(file.ts_event_min is None for file in files):
         return ROW_KEY
     bits = (sequence[1] - sequence[0]).bit_length(), (offset[1] - offset[0]).bit_length()
     if sum(bits) > _BITS or sources_meet(files, per_session):
         return ROW_KEY
-    time = "epoch_us(ts_event)" if all(bound.whole_us for bound in known) else EVENT_NS
+    time = "epoch_us(ts_event)" if all(bound.whole_us for bound in bounds) else EVENT_NS
     low = f"(sequence - {sequence[0]}) * {1 << bits[1]} + (source_offset - {offset[0]})"
-    return Key(f"{time}::HUGEINT * {1 << sum(bits)} + ({low})", scalar=True)
+    return Key(f"{time}::HUGEINT * {1 << sum(bits)} + ({low})")
 
 
-def _span(pairs: Iterable[tuple[int, int] | None]) -> tuple[int, int] | None:
-    found = list(pairs)
-    known = [pair for pair in found if pair is not None]
-    if not known or len(known) < len(found):
+def _span(pairs: Sequence[tuple[int, int] | None]) -> tuple[int, int] | None:
+    known = [pair for pair in pairs if pair is not None]
+    if not known or len(known) < len(pairs):
         return None
     return min(low for low, _ in known), max(high for _, high in known)
 
 
 def sources_meet(files: Sequence[LakeFile], per_session: bool) -> bool:
-    """True unless the files prove that an instrument's rows (of a session) come from one source."""
-
-    def place(file: LakeFile) -> tuple[date, str]:
-        return (file.session or date.min) if per_session else date.min, file.symbol_min or ""
-
-    if any(file.source_min is None or file.source_min != file.source_max for file in files):
+    """True unless statistics prove that no two sources have events of one instrument (and session) at one time."""
+    if len(files) > 1 and any(file.ts_event_min is None or file.ts_event_max is None for file in files):
         return True
-    if any(file.session is None or file.symbol_max is None for file in files):
-        return len({file.source_min for file in files}) > 1
-    for _, group in groupby(sorted(files, key=place), key=lambda file: place(file)[0]):
-        reached, source = "", None
-        for file in group:
-            if source is not None and (file.symbol_min or "") <= reached and file.source_min != source:
-                return True
-            reached, source = max(reached, file.symbol_max or ""), file.source_min
-    return False
+    by_time = sorted(files, key=lambda file: file.ts_event_min or 0)
+    return any(file.source_min is None or file.source_min != file.source_max for file in files) or any(
+        _meet(file, other, per_session)
+        for at, file in enumerate(by_time)
+        for other in takewhile(partial(_starts_in, file), by_time[at + 1 :])
+    )
+
+
+def _starts_in(file: LakeFile, other: LakeFile) -> bool:
+    assert file.ts_event_max is not None
+    assert other.ts_event_min is not None
+    return other.ts_event_min <= file.ts_event_max
+
+
+def _meet(one: LakeFile, other: LakeFile, per_session: bool) -> bool:
+    apart = per_session and None not in (one.session, other.session) and one.session != other.session
+    return (
+        one.source_min != other.source_min
+        and not apart
+        and _overlap((one.symbol_min, one.symbol_max), (other.symbol_min, other.symbol_max))
+        and _overlap((one.venue_min, one.venue_max), (other.venue_min, other.venue_max))
+    )
+
+
+def _overlap(one: tuple[str | None, str | None], other: tuple[str | None, str | None]) -> bool:
+    return (
+        one[0] is None or other[1] is None or one[0] <= other[1]
+    ) and (other[0] is None or one[1] is None or other[0] <= one[1])

@@ -50,6 +50,11 @@ class Result:
         with self._database.running(self._query) as relation:
             return list(relation.columns)
 
+    @property
+    def zone(self) -> str | None:
+        """The zone in which displays show times: the venue's where the rows are of one venue, else None for UTC."""
+        return self._zone
+
     def to_arrow(self, timeout: float | None = None) -> pa.Table:
         """All rows as an Arrow table; QueryCancelled when it takes longer than `timeout` seconds."""
         return self._database.arrow(self._query, timeout)
@@ -105,7 +110,8 @@ class Result:
 
     def _cells(self, table: pa.Table) -> list[list[str]]:
         zone = ZoneInfo(self._zone or "UTC")
-        return [[_text(value, zone) for value in row.values()] for row in table.to_pylist()]
+        columns = [[_text(value, zone) for value in column.to_pylist()] for column in table.columns]
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def _caption(self, table: pa.Table, more: bool) -> str:
         count = f"first {table.num_rows} rows" if more else f"{table.num_rows} rows"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from k2kernel.errors import UnsupportedTable
@@ -33,8 +33,10 @@ _TYPES = {
     "timestamptz": "TIMESTAMP WITH TIME ZONE",
     "uuid": "UUID",
 }
-UNDOING = ("cancel", "correction")
-"""The statuses of records that undo or replace the fill they name in `corrects`."""
+ALWAYS = ("symbol", "venue", "session", "ts_event", "ts_event_ns", "sequence", "source", "source_offset")
+"""The columns that conditions and orders of events may use."""
+
+_STATUS = ("status", "trade_id", "corrects")
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,11 @@ class Values:
 
     def __init__(self) -> None:
         self.bound: dict[str, object] = {}
+        self._names: dict[str, str] = {}
 
     def bind(self, value: object) -> str:
         """The placeholder of `value`; the same one for a value that is bound already."""
-        name = f"k2_{len(self.bound)}"
+        name = self._names.setdefault(repr(value), f"k2_{len(self.bound)}")
         self.bound[name] = value
         return f"${name}"
 
@@ -101,89 +104,110 @@ def _duckdb(table: str, kind: IcebergType) -> str:
 
 
 class Scan:
-    """The rows of a pinned table in some of its files.
+    """Columns of a pinned table in some of its files, as something to select from.
 
     `undoing` are the files whose cancels and corrections may name rows of `files`: as `files`, but of any time of day.
+    `columns` are those that the statement reads beside `ALWAYS`; None for all of them.
     """
 
-    def __init__(self, pinned: Pinned, files: Sequence[LakeFile], undoing: Sequence[LakeFile] | None = None) -> None:
+    def __init__(
+        self,
+        pinned: Pinned,
+        files: Sequence[LakeFile],
+        undoing: Sequence[LakeFile] | None = None,
+        columns: Collection[str] | None = None,
+    ) -> None:
         self.pinned, self.files = pinned, list(files)
         self.undoing = [file for file in (files if undoing is None else undoing) if not file.status_all_null]
+        self._columns = columns
 
-    def rows(self, bind: Callable[[list[str]], str]) -> str:
-        """Every row as a SELECT. `bind` turns a list of paths into a placeholder or a literal."""
-        return self._select(self.files, bind)
+    def of(self, *columns: str) -> Scan:
+        """The same scan, of these columns and `ALWAYS` only: reading fewer is quicker to plan, too."""
+        return Scan(self.pinned, self.files, self.undoing, columns)
 
-    def standing(self, bind: Callable[[list[str]], str]) -> str:
-        """The fills that stand as a SELECT; no predicate at all where statistics show no status."""
-        if not self.undoing:
-            return self.rows(bind)
-        names = ", ".join(f"k2_row.{identifier(field.name)}" for field in self.pinned.fields)
+    def relation(self, raw: bool, bind: Callable[[list[str]], str]) -> str:
+        """What to put after FROM: every row where `raw`, else, of trades, the fills that stand. `bind` turns a list of
+        paths into a placeholder or a literal.
+        """
+        if raw or self.pinned.name != "trades" or not self.undoing:
+            return self._union(self.files, self._fields(), bind)
+        return f"({self._standing(bind)})"
+
+    def frames(self) -> dict[str, Callable[[], pa.Table]]:
+        """The Arrow tables that `relation` reads by name: files that only PyIceberg can read."""
+        groups = [found for found in (_vectors(self.files), _vectors(self.undoing)) if found]
+        return {_frame(files): partial(materialise, self.pinned, files) for files in groups}
+
+    def _fields(self, more: Collection[str] = ()) -> list[Field]:
+        wanted = None if self._columns is None else {*ALWAYS, *self._columns, *more}
+        return [field for field in self.pinned.fields if wanted is None or field.name in wanted]
+
+    def _standing(self, bind: Callable[[list[str]], str]) -> str:
+        """The fills and corrections that no later cancel or correction names."""
+        names = ", ".join(f"k2_row.{identifier(field.name)}" for field in self._fields())
+        rows = self._union(self.files, self._fields(_STATUS), bind)
+        undoing = self._union(self.undoing, self._fields(_STATUS), bind)
         key = f"row({EVENT_NS}, sequence, source, source_offset)"
         return (
-            f"SELECT {names} FROM (SELECT *, {key} AS k2_key FROM ({self.rows(bind)})) k2_row LEFT JOIN ("
-            f"SELECT venue AS k2_venue, symbol AS k2_symbol, session AS k2_session, corrects AS k2_corrects, "
-            f"max({key}) AS k2_last FROM ({self._select(self.undoing, bind)}) "
-            f"WHERE status IN ({', '.join(map(literal, UNDOING))}) AND corrects IS NOT NULL GROUP BY ALL) k2_undone "
+            f"SELECT {names} FROM (SELECT *, {key} AS k2_key FROM {rows}) k2_row LEFT JOIN ("
+            "SELECT venue AS k2_venue, symbol AS k2_symbol, session AS k2_session, corrects AS k2_corrects, "
+            f"max({key}) AS k2_last FROM {undoing} "
+            "WHERE status IN ('cancel', 'correction') AND corrects IS NOT NULL GROUP BY ALL) k2_undone "
             "ON venue = k2_venue AND symbol = k2_symbol AND session = k2_session AND trade_id = k2_corrects "
             "WHERE (status IS NULL OR status = 'correction') AND (k2_last IS NULL OR k2_last <= k2_key)"
         )
 
-    def frames(self) -> dict[str, Callable[[], pa.Table]]:
-        """The Arrow tables that the SELECT reads by name: files that only PyIceberg can read."""
-        groups = {_frame(self._vectors(self.files)), _frame(self._vectors(self.undoing))}
-        by_name = {_frame(files): files for files in (self._vectors(self.files), self._vectors(self.undoing))}
-        return {name: partial(materialise, self.pinned, by_name[name]) for name in groups if name}
-
-    def _vectors(self, files: Sequence[LakeFile]) -> list[LakeFile]:
-        return [file for file in files if file.has_deletion_vector]
-
-    def _select(self, files: Sequence[LakeFile], bind: Callable[[list[str]], str]) -> str:
+    def _union(self, files: Sequence[LakeFile], fields: Sequence[Field], bind: Callable[[list[str]], str]) -> str:
+        """The rows of files, each kind of file by its own reader."""
+        vectors = _vectors(files)
         plain = [file for file in files if not file.deletes and not file.has_deletion_vector]
         deleted = [file for file in files if file.deletes and not file.has_deletion_vector]
-        parts = [self._read(plain, bind)] if plain else []
-        parts += [self._read_without_deleted(deleted, bind)] if deleted else []
-        parts += [self._from_frame(_frame(self._vectors(files)))] if self._vectors(files) else []
-        return " UNION ALL ".join(parts) or self._nothing()
+        parts = [_parquet(plain, fields, bind)] if plain else []
+        parts += [_without_deleted(deleted, fields, bind)] if deleted else []
+        parts += [_of_frame(_frame(vectors), fields)] if vectors else []
+        if len(parts) == 1:
+            return parts[0]
+        names = ", ".join(identifier(field.name) for field in fields)
+        union = " UNION ALL ".join(f"SELECT {names} FROM {part}" for part in parts)
+        return f"({union or _nothing(fields)})"
 
-    def _read(self, files: Sequence[LakeFile], bind: Callable[[list[str]], str], more: str = "") -> str:
-        names = ", ".join(identifier(field.name) for field in self.pinned.fields)
-        paths = bind([local_path(file.path) for file in files])
-        return f"SELECT {names}{more} FROM read_parquet({paths}, schema={self._schema}, hive_partitioning=false)"
 
-    def _read_without_deleted(self, files: Sequence[LakeFile], bind: Callable[[list[str]], str]) -> str:
-        names = ", ".join(identifier(field.name) for field in self.pinned.fields)
-        rows = self._read(files, bind, ", filename AS k2_file, file_row_number AS k2_position")
-        deletes = bind(sorted({local_path(path) for file in files for path in file.deletes}))
-        return (
-            f"SELECT {names} FROM ({rows}) WHERE NOT EXISTS (SELECT 1 FROM read_parquet({deletes}) AS k2_deleted "
-            "WHERE k2_deleted.pos = k2_position AND regexp_replace(k2_deleted.file_path, '^file:(//)?', '') = k2_file)"
-        )
+def _vectors(files: Sequence[LakeFile]) -> list[LakeFile]:
+    return [file for file in files if file.has_deletion_vector]
 
-    def _from_frame(self, name: str) -> str:
-        columns = (f"{identifier(field.name)}::{field.type} AS {identifier(field.name)}" for field in self._fields)
-        return f"SELECT {', '.join(columns)} FROM {identifier(name)}"
 
-    def _nothing(self) -> str:
-        columns = (f"NULL::{field.type} AS {identifier(field.name)}" for field in self._fields)
-        return f"SELECT {', '.join(columns)} WHERE false"
+def _parquet(files: Sequence[LakeFile], fields: Sequence[Field], bind: Callable[[list[str]], str]) -> str:
+    entries = (
+        f"{field.id}: {{'name': {literal(field.name)}, 'type': {literal(field.type)}, 'default_value': NULL}}"
+        for field in fields
+    )
+    paths = bind([local_path(file.path) for file in files])
+    return f"read_parquet({paths}, schema=MAP {{{', '.join(entries)}}}, hive_partitioning=false)"
 
-    @property
-    def _fields(self) -> tuple[Field, ...]:
-        return self.pinned.fields
 
-    @cached_property
-    def _schema(self) -> str:
-        entries = (
-            f"{field.id}: {{'name': {literal(field.name)}, 'type': {literal(field.type)}, 'default_value': NULL}}"
-            for field in self._fields
-        )
-        return f"MAP {{{', '.join(entries)}}}"
+def _without_deleted(files: Sequence[LakeFile], fields: Sequence[Field], bind: Callable[[list[str]], str]) -> str:
+    names = ", ".join(identifier(field.name) for field in fields)
+    deletes = bind(sorted({local_path(path) for file in files for path in file.deletes}))
+    return (
+        f"(SELECT {names} FROM {_parquet(files, fields, bind)} k2_data WHERE NOT EXISTS ("
+        f"SELECT 1 FROM read_parquet({deletes}, hive_partitioning=false) AS k2_deleted WHERE k2_deleted.pos = "
+        "k2_data.file_row_number AND regexp_replace(k2_deleted.file_path, '^file:(//)?', '') = k2_data.filename))"
+    )
+
+
+def _of_frame(name: str, fields: Sequence[Field]) -> str:
+    columns = (f"{identifier(field.name)}::{field.type} AS {identifier(field.name)}" for field in fields)
+    return f"(SELECT {', '.join(columns)} FROM {identifier(name)})"
+
+
+def _nothing(fields: Sequence[Field]) -> str:
+    columns = (f"NULL::{field.type} AS {identifier(field.name)}" for field in fields)
+    return f"SELECT {', '.join(columns)} WHERE false"
 
 
 def _frame(files: Sequence[LakeFile]) -> str:
     """The name of the Arrow table that holds the rows of `files`: equal files have equal names."""
-    return f"k2_frame_{abs(hash(tuple(file.path for file in files)))}" if files else ""
+    return f"k2_frame_{abs(hash(tuple(file.path for file in files)))}"
 
 
 def materialise(pinned: Pinned, files: Sequence[LakeFile]) -> pa.Table:
@@ -201,14 +225,9 @@ def literal_paths(paths: list[str]) -> str:
     return f"[{', '.join(map(literal, paths))}]"
 
 
-def events(scan: Scan, raw: bool, bind: Callable[[Any], str]) -> str:
-    """The rows of a scan as a subquery to select from: all of them, or of trades the fills that stand."""
-    return f"({scan.rows(bind) if raw or scan.pinned.name != 'trades' else scan.standing(bind)})"
-
-
 def as_view(name: str, scan: Scan, raw: bool) -> str:
     """The statement that makes the rows of a scan a temporary view."""
-    return f"CREATE TEMP VIEW {identifier(name)} AS FROM {events(scan, raw, literal_paths)}"
+    return f"CREATE TEMP VIEW {identifier(name)} AS FROM {scan.relation(raw, literal_paths)}"
 
 
 def query(text: str, values: Values, *scans: Scan) -> Query:

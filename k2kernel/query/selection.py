@@ -110,7 +110,8 @@ def _bound(values: Values, items: Sequence[object]) -> str:
 
 def _bound_instant(values: Values, instant: int, exact: str, coarse: str) -> list[str]:
     """`event <exact> instant`. A whole µs is compared on ts_event alone, which is the floor of the ns; another one needs
-    the ns as well, and the coarse comparison lets row groups be skipped."""
+    the ns as well, and the coarse comparison lets row groups be skipped.
+    """
     us, rest = divmod(instant, 1_000)
     if rest == 0:
         return [f"ts_event {exact} make_timestamptz({values.bind(us)})"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import lzma
 import zipfile
 import zlib
@@ -36,11 +37,15 @@ _MAGIC: dict[bytes, Literal["gz", "bz2", "xz", "zstd", "zip", "parquet"]] = {
 
 @dataclass(frozen=True)
 class Member:
-    """One readable file: on disk at `path`, or the member `inner` of the zip there."""
+    """One readable file: on disk at `path`, or the member `inner` of the zip there.
+
+    With `head` only the whole lines in that many first bytes are seen.
+    """
 
     path: Path
     packing: str
     inner: str | None = None
+    head: int | None = None
 
     @property
     def name(self) -> str:
@@ -52,7 +57,7 @@ class Member:
         """The decompressed bytes as a stream; damage becomes a `FileFault` that says where it lies."""
         try:
             with _decompressed(self) as stream:
-                yield stream
+                yield stream if self.head is None else _first_lines(stream, self.head)
         except EOFError as exc:
             raise FileFault(self.name, "is cut short: the compressed data ends too early", "Fetch it again") from exc
         except (zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as exc:
@@ -61,6 +66,12 @@ class Member:
             if "encrypted" in str(exc) or "password" in str(exc):
                 raise FileFault(self.name, "is encrypted", "Unpack it first") from exc
             raise
+
+
+def _first_lines(stream: IO[bytes], nbytes: int) -> IO[bytes]:
+    data = stream.read(nbytes)
+    whole = data.rfind(b"\n") + 1 if len(data) == nbytes else len(data)
+    return io.BytesIO(data[:whole])
 
 
 @contextmanager

@@ -1,0 +1,161 @@
+"""`k2 demo`: the main job on one page, on an invented sample or on the user's own files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from k2kernel.cli.output import frame
+from k2kernel.errors import FileFault, InvalidParameter
+
+if TYPE_CHECKING:
+    from k2kernel.workbench import Workbench
+
+_BAR = "▁▂▃▄▅▆▇█"
+_DAILY = ["session", "open", "high", "low", "close", "volume", "vwap", "n_trades", "eligible"]
+_MIDS = ["session", "open", "high", "low", "close", "n_quotes"]
+_NOT_DATA = {".md", ".origin", ".toml", ".py", ".html", ".pdf"}
+
+
+def run(bench: Workbench, data: Path | None) -> None:
+    """Load, look, ask, travel back; a few seconds on the sample."""
+    _say(f"The lake is {bench.settings.home}")
+    if data is None:
+        with tempfile.TemporaryDirectory() as folder:
+            _say("No folder given: inventing three days of trades and quotes on three venues")
+            _load(bench, _sample(Path(folder)))
+    else:
+        _load(bench, _files(data))
+    _tables(bench)
+    _say("Instruments")
+    frame(bench.symbols().head(12), columns=["symbol", "venue", "trades", "quotes", "first_session", "last_session"])
+    busiest = _busiest(bench)
+    if busiest is not None:
+        _show(bench, busiest)
+    _travel(bench)
+    _next(bench, busiest)
+
+
+def _say(text: str) -> None:
+    typer.secho(f"\n{text}", bold=True)
+
+
+def _sample(folder: Path) -> list[Path]:
+    from k2kernel.sample import generate
+
+    return generate(folder)
+
+
+def _files(data: Path) -> list[Path]:
+    if not data.is_dir():
+        raise InvalidParameter("data", str(data), "is not a folder", "Give the folder that holds the files")
+    found = [path for path in sorted(data.rglob("*")) if path.is_file() and path.suffix.lower() not in _NOT_DATA]
+    files = [path for path in found if not path.name.startswith(".")]
+    if not files:
+        raise FileFault(str(data), "has no data files in it")
+    return files
+
+
+def _load(bench: Workbench, files: Iterable[Path]) -> None:
+    """Ingest what some profile fits; files that need reference data wait until the others are in."""
+    waiting = list(files)
+    bench.init()
+    while True:
+        left = [path for path in waiting if not _ingest(bench, path)]
+        if len(left) == len(waiting) or not left:
+            break
+        waiting = left
+    for path in left:
+        typer.echo(f"  {path.name}: no shipped profile fits; k2 profiles suggest {path} drafts one")
+
+
+def _ingest(bench: Workbench, path: Path) -> bool:
+    profile = bench.guess(path)
+    if profile is None:
+        return False
+    try:
+        receipt = bench.ingest(path, profile, progress=True)
+    except FileFault as exc:
+        typer.echo(f"  {exc}")
+    else:
+        typer.echo(f"  {path.name} as {profile}: {receipt}")
+    return True
+
+
+def _tables(bench: Workbench) -> None:
+    _say("Tables")
+    frame(bench.stats().head(), columns=["table", "rows", "bytes", "files", "first", "last"])
+
+
+def _busiest(bench: Workbench) -> dict[str, Any] | None:
+    """The instrument-session with the most trades, or where there are none, quotes."""
+    for table in ("trades", "quotes"):
+        found = bench.sql(
+            f"SELECT symbol, venue, session, count(*) AS n FROM {table} GROUP BY ALL ORDER BY n DESC, venue, symbol, session LIMIT 1"
+        )
+        for row in found.to_arrow().to_pylist():
+            return {"of": table, **row}
+    return None
+
+
+def _show(bench: Workbench, busiest: dict[str, Any]) -> None:
+    symbol, venue, session = busiest["symbol"], busiest["venue"], str(busiest["session"])
+    of = "trades" if busiest["of"] == "trades" else "mid"
+    _say(f"{symbol} on {venue}, session by session (of {of}; which trades count is the venue's policy)")
+    frame(bench.bars(symbol, "session", venue=venue, of=of).head(), columns=_DAILY if of == "trades" else _MIDS)
+    _say(f"{symbol} on {session}, minute by minute")
+    bars = bench.bars(symbol, "1m", venue=venue, session=session, of=of)
+    table = bars.to_arrow()
+    _chart([close for close in table["close"].to_pylist() if close is not None])
+    frame(table.slice(0, 8), bars.zone, ["ts_open", *(_DAILY if of == "trades" else _MIDS)[1:]])
+
+
+def _chart(closes: list[Any], width: int = 100) -> None:
+    """Closes as a line of blocks, thinned to the width of a screen."""
+    if not closes:
+        return
+    step = max(1, len(closes) // width)
+    thin = closes[::step]
+    low, high = min(thin), max(thin)
+    span = (high - low) or 1
+    line = "".join(_BAR[int((price - low) / span * (len(_BAR) - 1))] for price in thin)
+    typer.echo(f"{line}  close {_plain(low)} to {_plain(high)}, {len(closes)} bars")
+
+
+def _travel(bench: Workbench) -> None:
+    """The same count now and at the first snapshot."""
+    for table in ("trades", "quotes"):
+        states = bench.snapshots(table)
+        if len(states) < 2:
+            continue
+        first = states[-1]
+        then = bench.sql(f"SELECT count(*) AS n FROM {table}", as_of=first.id).to_arrow()["n"][0]
+        now = bench.sql(f"SELECT count(*) AS n FROM {table}").to_arrow()["n"][0]
+        _say("Time travel")
+        typer.echo(f"{table} has {now} rows now; as of its first snapshot ({first.id}) it had {then}")
+        return
+
+
+def _next(bench: Workbench, busiest: dict[str, Any] | None) -> None:
+    symbol = busiest["symbol"] if busiest else "BHP"
+    venue = busiest["venue"] if busiest else "XASX"
+    session = busiest["session"] if busiest else "2014-03-10"
+    home = f" --home {bench.settings.home}" if bench.settings.home.name != ".k2" else ""
+    _say("Next")
+    typer.echo(
+        f"""  .venv/bin/k2 query bars {symbol} 5m -v {venue} --session {session}{home}
+  .venv/bin/k2 query sql "SELECT symbol, venue, count(*) FROM quotes GROUP BY ALL"{home}
+  .venv/bin/k2 query snapshots{home}
+  .venv/bin/k2 profiles                      the vendor formats it reads
+  .venv/bin/k2 ingest FILE --profile NAME    your own files
+  .venv/bin/python -c "import k2kernel as k2; print(k2.connect({str(bench.settings.home)!r}).trades({symbol!r}, venue={venue!r}, limit=5))\""""
+    )
+
+
+def _plain(price: Any) -> str:
+    text = f"{price:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

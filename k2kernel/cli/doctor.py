@@ -1,0 +1,76 @@
+"""`k2 doctor`: what is configured, reachable and installed."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import typer
+
+from k2kernel.errors import K2Error, LakeNotFound
+
+if TYPE_CHECKING:
+    from k2kernel.workbench import Workbench
+
+_CORE = ("duckdb", "polars", "pyarrow", "pyiceberg", "prometheus-client")
+_EXTRAS = {
+    "kafka": ("confluent-kafka", "fastavro"),
+    "notebook": ("jupyterlab", "ipywidgets", "papermill", "hvplot"),
+    "app": ("panel", "uvicorn"),
+    "spark": ("pyspark",),
+}
+
+
+@dataclass(frozen=True)
+class _Finding:
+    mark: str
+    what: str
+    detail: str
+
+
+def run(bench: Workbench) -> int:
+    """Print one line a finding; 1 where something that was configured does not work, else 0."""
+    findings = [*_platform(), *_settings(bench), *_lake(bench), *_packages()]
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        typer.echo(f"{finding.mark:<4}  {finding.what:<{width}}  {finding.detail}")
+    return 1 if any(finding.mark == "FAIL" for finding in findings) else 0
+
+
+def _platform() -> Iterator[_Finding]:
+    from k2kernel import __version__
+
+    yield _Finding("ok", "k2kernel", f"{__version__} on Python {platform.python_version()}, {platform.system()}")
+
+
+def _settings(bench: Workbench) -> Iterator[_Finding]:
+    for name in type(bench.settings).model_fields:
+        given = "set" if name in bench.settings.model_fields_set else "default"
+        yield _Finding("ok", f"K2_{name.upper()}", f"{getattr(bench.settings, name)} ({given})")
+
+
+def _lake(bench: Workbench) -> Iterator[_Finding]:
+    try:
+        lake = bench.lake
+        for row in bench.stats().to_arrow().to_pylist():
+            detail = f"{row['rows']:,} rows in {row['files']:,} files, snapshot {row['snapshot_id'] or 'none'}"
+            yield _Finding("ok", f"table {row['table']}", detail)
+        yield _Finding("ok", "warehouse", lake.settings.warehouse_path)
+    except LakeNotFound as exc:
+        yield _Finding("--", "lake", str(exc))
+    except K2Error as exc:
+        yield _Finding("FAIL", "lake", str(exc))
+
+
+def _packages() -> Iterator[_Finding]:
+    for name in _CORE:
+        yield _Finding("ok", name, version(name))
+    for extra, names in _EXTRAS.items():
+        for name in names:
+            try:
+                yield _Finding("ok", name, version(name))
+            except PackageNotFoundError:
+                yield _Finding("--", name, f'not installed: pip install "k2kernel[{extra}]"')

@@ -1,0 +1,97 @@
+"""`k2 ingest`: files into the lake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from k2kernel.cli.shared import Home, say, workbench
+from k2kernel.errors import FileFault, InvalidParameter
+
+if TYPE_CHECKING:
+    from k2kernel.ingest import Receipt
+    from k2kernel.workbench import Workbench
+
+
+def ingest(
+    files: Annotated[list[Path], typer.Argument(help="files: CSV, NDJSON or Parquet; also .gz .bz2 .xz .zst .zip")],
+    profile: Annotated[str, typer.Option("--profile", "-p", help="a shipped profile (k2 profiles) or a .toml file")],
+    symbol: Annotated[str | None, typer.Option("--symbol", "-s", help="where the file does not say")] = None,
+    venue: Annotated[str | None, typer.Option("--venue", "-v", help="where the file does not say")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="NAME=TEXT, such as date=2024-03-04, where the profile reads it")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the first rows and rejects; write nothing")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="take out an earlier load of the same content")] = False,
+    append_grown: Annotated[bool, typer.Option("--append-grown", help="load what a file has grown by")] = False,
+    max_rejects: Annotated[float, typer.Option(help="share of lines that may be bad, 0 to 1")] = 0.01,
+    home: Home = None,
+) -> None:
+    """Load files into the lake by a profile. Each file is one commit a table, or nothing; loading it again adds nothing."""
+    bench = workbench(home)
+    options = _options(option, symbol, venue)
+    if dry_run:
+        for path in files:
+            _preview(bench, path, profile, options)
+        return
+    failed = 0
+    for path in files:
+        try:
+            receipt = bench.ingest(
+                path,
+                profile,
+                options=options,
+                replace=replace,
+                append_grown=append_grown,
+                max_rejects=max_rejects,
+                progress=True,
+            )
+        except FileFault as exc:
+            failed += 1
+            say(f"k2: {exc}")
+        else:
+            report(str(path), receipt)
+    if failed:
+        raise typer.Exit(2)
+
+
+standalone = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+standalone.command()(ingest)
+
+
+def report(path: str, receipt: Receipt) -> None:
+    """Say what a load did: the fact on standard output, what needs a look on standard error."""
+    typer.echo(f"{path}: {receipt}")
+    for note in receipt.notes:
+        say(f"k2: {path}: {note}")
+    if receipt.rejected:
+        say(
+            f"k2: {path}: {receipt.rejected:,} of {receipt.lines:,} lines were rejected; "
+            "k2 query sql \"SELECT source_offset, reason, raw FROM dead_letter\" shows them"
+        )
+
+
+def _options(given: list[str] | None, symbol: str | None, venue: str | None) -> dict[str, str]:
+    options = {name: text for name, text in (("symbol", symbol), ("venue", venue)) if text is not None}
+    for each in given or []:
+        name, mark, text = each.partition("=")
+        if not mark or not name:
+            raise InvalidParameter("option", each, "is not NAME=TEXT", "Write it like --option date=2024-03-04")
+        options[name] = text
+    return options
+
+
+def _preview(bench: Workbench, path: Path, profile: str, options: dict[str, str]) -> None:
+    from k2kernel.cli.output import frame
+
+    decoded = bench.preview(path, profile, options=options)
+    for table, rows in decoded.tables.items():
+        typer.echo(f"{path}: the first rows for {table} ({len(rows):,} of the first block)")
+        frame(rows.head(10).to_arrow())
+    if len(decoded.rejected):
+        typer.echo(f"{path}: would be rejected ({len(decoded.rejected):,} of the first {decoded.lines:,} lines)")
+        frame(decoded.rejected.head(10).to_arrow())
+    for kind, count in decoded.skipped.items():
+        typer.echo(f"{path}: would be skipped: {count:,} {kind}")

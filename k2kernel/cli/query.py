@@ -1,0 +1,164 @@
+"""`k2 query`, also `k2-query`: the read verbs, each a thin door over the workbench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from k2kernel.cli.output import Output, rows
+from k2kernel.cli.shared import Home, workbench
+
+app = typer.Typer(
+    help="Trades, quotes, bars, summaries, SQL and what there is.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Symbols = Annotated[list[str] | None, typer.Option("--symbol", "-s", help="one or more; default: all")]
+Venue = Annotated[str | None, typer.Option("--venue", "-v", help="MIC or declared code")]
+Session = Annotated[str | None, typer.Option(help="YYYY-MM-DD, or FIRST..LAST, both inclusive")]
+Start = Annotated[str | None, typer.Option(help="time with zone, inclusive; a bare date is the start of that session")]
+End = Annotated[str | None, typer.Option(help="time with zone, exclusive; a bare date is the start of that session")]
+AsOf = Annotated[str | None, typer.Option("--as-of", help="snapshot id, tag, branch, or time with zone")]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", help="first rows only; a table shows 20 unless told")]
+Format = Annotated[Output, typer.Option("--output", "-o", help="how rows are written")]
+Eligible = Annotated[str, typer.Option(help="which trades count: venue (the venue's policy), all, or a policy")]
+
+_TRADES = ["ts_event", "symbol", "venue", "price", "size", "side", "conditions"]
+_QUOTES = ["ts_event", "symbol", "venue", "bid_sz", "bid_px", "ask_px", "ask_sz", "conditions"]
+"""The columns that a table on the screen shows; every other format has all."""
+
+
+def _events(
+    verb: str, short: list[str], home: Path | None, limit: int | None, output: Output, columns: str | None, **words: Any
+) -> None:
+    given = [name.strip() for name in columns.split(",")] if columns else None
+    shown = given or (short if output is Output.table else None)
+    read = getattr(workbench(home), verb)
+    rows(read(columns=shown, limit=output.limit(limit), **words), output, limit)
+
+
+Columns = Annotated[str | None, typer.Option(help="names joined by commas; default: all, or a few in a table")]
+
+
+@app.command()
+def trades(
+    symbol: Symbols = None,
+    venue: Venue = None,
+    session: Session = None,
+    start: Start = None,
+    end: End = None,
+    as_of: AsOf = None,
+    raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
+    columns: Columns = None,
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Trades that stand, in total order."""
+    words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end, "as_of": as_of}
+    _events("trades", _TRADES, home, limit, output, columns, raw=raw, **words)
+
+
+@app.command()
+def quotes(
+    symbol: Symbols = None,
+    venue: Venue = None,
+    session: Session = None,
+    start: Start = None,
+    end: End = None,
+    as_of: AsOf = None,
+    columns: Columns = None,
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Quotes in total order."""
+    words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end, "as_of": as_of}
+    _events("quotes", _QUOTES, home, limit, output, columns, **words)
+
+
+@app.command()
+def bars(
+    symbol: Annotated[str, typer.Argument(help="the instrument")],
+    interval: Annotated[str, typer.Argument(help="1s, 5m, 1h, 1d, session")] = "1m",
+    venue: Venue = None,
+    session: Session = None,
+    start: Start = None,
+    end: End = None,
+    of: Annotated[str, typer.Option(help="trades, bid, ask or mid")] = "trades",
+    eligible: Eligible = "venue",
+    as_of: AsOf = None,
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Open, high, low, close, volume and VWAP by time bucket."""
+    words = {"venue": venue, "session": session, "start": start, "end": end, "as_of": as_of}
+    rows(workbench(home).bars(symbol, interval, of=of, eligible=eligible, **words), output, limit)
+
+
+@app.command()
+def summary(
+    symbol: Annotated[str, typer.Argument(help="the instrument")],
+    session: Annotated[str, typer.Argument(help="trading date at the venue, YYYY-MM-DD")],
+    venue: Venue = None,
+    eligible: Eligible = "venue",
+    as_of: AsOf = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """One session of one instrument: open, high, low, close, volume, VWAP."""
+    from k2kernel.cli.output import record
+
+    record(workbench(home).summary(symbol, session, venue=venue, eligible=eligible, as_of=as_of), output)
+
+
+@app.command()
+def symbols(as_of: AsOf = None, limit: Limit = None, output: Format = Output.table, home: Home = None) -> None:
+    """The instruments, with rows and sessions of each."""
+    rows(workbench(home).symbols(as_of), output, limit)
+
+
+@app.command()
+def sessions(as_of: AsOf = None, limit: Limit = None, output: Format = Output.table, home: Home = None) -> None:
+    """The sessions of each venue."""
+    rows(workbench(home).sessions(as_of), output, limit)
+
+
+@app.command()
+def stats(as_of: AsOf = None, output: Format = Output.table, home: Home = None) -> None:
+    """One row a table: rows, bytes, files, range, snapshot."""
+    rows(workbench(home).stats(as_of), output, None)
+
+
+@app.command()
+def snapshots(
+    table: Annotated[str, typer.Argument(help="trades, quotes, …")] = "trades",
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """The kept states of a table, newest first: id, time, operation, rows added, total, source, tags."""
+    from k2kernel.cli.output import records
+
+    records(workbench(home).snapshots(table)[:limit], output)
+
+
+@app.command()
+def sql(
+    text: Annotated[str, typer.Argument(help="one SELECT over trades, quotes, …; - reads standard input")],
+    param: Annotated[list[str] | None, typer.Option("--param", "-P", help="NAME=TEXT for $NAME in the statement")] = None,
+    as_of: AsOf = None,
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """One read-only statement; `trades FOR VERSION AS OF 'eod'` looks back in time."""
+    from k2kernel.cli.load import _options
+
+    statement = typer.get_text_stream("stdin").read() if text == "-" else text
+    rows(workbench(home).sql(statement, _options(param, None, None), as_of), output, limit)

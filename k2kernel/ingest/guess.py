@@ -1,0 +1,61 @@
+"""Which shipped profile fits a file: each is tried on its first lines."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from k2kernel import profiles
+from k2kernel.decode import Decoder
+from k2kernel.errors import FileFault, InvalidParameter, K2Error
+from k2kernel.ingest.lookups import resolve
+from k2kernel.lake import Lake
+from k2kernel.profiles import Profile
+from k2kernel.sources import Member, members
+
+_HEAD_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A profile that decodes the first lines of a file without a reject, and how much of the file it names."""
+
+    profile: Profile
+    rows: int
+    named: int
+
+
+def guess(lake: Lake, path: Path) -> Profile | None:
+    """The shipped or own profile that reads the file's first lines best, or None.
+
+    A profile whose `match` is not in the path, or that rejects a line, does not fit. Of those that fit, one with a
+    `match` comes first, then the one that names most of the file's columns, then by name.
+    """
+    names = sorted({*profiles.shipped(), *(own.stem for own in (lake.settings.home / "profiles").glob("*.toml"))})
+    fits = [fit for name in names if (fit := _fit(lake, path, profiles.load(name, lake.settings.home))) is not None]
+    fits.sort(key=lambda fit: (fit.profile.match is None, -fit.named, fit.profile.name))
+    return fits[0].profile if fits else None
+
+
+def _fit(lake: Lake, path: Path, profile: Profile) -> Fit | None:
+    try:
+        member = replace(members(path, profile.file.members)[0], head=_HEAD_BYTES)
+        if profile.match and not re.search(profile.match, member.name):
+            return None
+        return _tried(lake, member, profile)
+    except (FileFault, InvalidParameter):
+        return None
+
+
+def _tried(lake: Lake, member: Member, profile: Profile) -> Fit | None:
+    decoder = Decoder(profile, member, {}, lake.settings.home, resolve(lake, profile))
+    try:
+        decoded = next(decoder.batches(), None)
+    except K2Error:
+        return None
+    if decoded is None or len(decoded.rejected):
+        return None
+    rows = sum(len(frame) for frame in decoded.tables.values())
+    nothing = not rows and not decoded.skipped.get("no_records")
+    return None if nothing else Fit(profile, rows, len(profile.references & set(decoder.columns)))

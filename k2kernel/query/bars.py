@@ -1,0 +1,177 @@
+"""Bars as one SQL statement: buckets, the policy of what counts, first and last in the total order, exact sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from k2kernel.eligibility import FIELDS, Policy, Rule
+from k2kernel.errors import InvalidParameter
+from k2kernel.query.buckets import Buckets, Interval
+from k2kernel.query.exact import with_vwap
+from k2kernel.query.order import Key
+from k2kernel.query.scan import Scan, Values
+
+if TYPE_CHECKING:
+    from k2kernel.query.selection import Selection
+
+SOURCES = ("trades", "bid", "ask", "mid")
+"""What bars can be of."""
+
+TRADE_COLUMNS = ["symbol", "venue", "session", "ts_open", "open", "high", "low", "close", "volume", "notional", "vwap", "n_trades", "first_sequence", "last_sequence", "eligible"]
+QUOTE_COLUMNS = [*TRADE_COLUMNS, "n_quotes"]
+
+_PRICES = {"trades": "price", "bid": "bid_px", "ask": "ask_px", "mid": "(bid_px + ask_px) * 0.5"}
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Which trades count, in SQL: `fields` has a condition (empty: all) for each of `FIELDS`, `any` for counting at
+    all; `label` is the name of the policy, as an expression.
+    """
+
+    fields: Mapping[str, str]
+    any: str
+    label: str
+
+    @property
+    def uniform(self) -> bool:
+        """True where a trade counts for all fields or for none."""
+        return len(set(self.fields.values())) == 1
+
+
+def parse_of(of: object) -> str:
+    """`trades`, `bid`, `ask` or `mid`."""
+    if of not in SOURCES:
+        raise InvalidParameter("of", of, "is nothing that bars are made of", f"Use one of: {', '.join(SOURCES)}")
+    return str(of)
+
+
+def counting(policies: Mapping[str, Policy], values: Values) -> Counting:
+    """The policies of venues as conditions on trades."""
+    rules = {field: _excluded(policies, field, values) for field in FIELDS}
+    fields = {field: f"NOT ({' OR '.join(texts)})" if texts else "" for field, texts in rules.items()}
+    different = dict.fromkeys(fields.values())
+    return Counting(fields, "" if "" in different else f"({' OR '.join(different)})", _label(policies, values))
+
+
+def _label(policies: Mapping[str, Policy], values: Values) -> str:
+    names = {venue: values.bind(policy.name) for venue, policy in policies.items()}
+    if len(set(names.values())) == 1:
+        return f"{next(iter(names.values()))}::VARCHAR"
+    cases = (f"WHEN {values.bind(venue)} THEN {name}" for venue, name in names.items())
+    return f"CASE venue {' '.join(cases)} ELSE 'all' END"
+
+
+def _excluded(policies: Mapping[str, Policy], field: str, values: Values) -> list[str]:
+    """Conditions that hold for the trades which do not count for `field`: codes of one venue and time in one list."""
+    found: dict[tuple[str, object, object], list[Rule]] = {}
+    for venue, policy in policies.items():
+        for rule in policy.excluding(field):
+            found.setdefault((venue, rule.start, rule.until), []).append(rule)
+    return [_any_code(venue, rules, values, len(policies) > 1) for (venue, _, _), rules in found.items()]
+
+
+def _any_code(venue: str, rules: Sequence[Rule], values: Values, several: bool) -> str:
+    """True for trades that carry one of the codes; false, not null, for those without conditions."""
+    parts = [f"venue = {values.bind(venue)}"] if several else []
+    if rules[0].start is not None:
+        parts.append(f"session >= {values.bind(rules[0].start)}")
+    if rules[0].until is not None:
+        parts.append(f"session < {values.bind(rules[0].until)}")
+    codes = [rule.code for rule in rules]
+    parts.append(f"coalesce(list_has_any(conditions, {values.bind(codes)}), false)")
+    return f"({' AND '.join(parts)})"
+
+
+@dataclass(frozen=True)
+class Bars:
+    """What a statement of bars is made from."""
+
+    of: str
+    interval: Interval
+    buckets: Buckets
+    key: Key
+    counting: Counting
+
+    def sql(self, scan: Scan, selection: Selection, values: Values, more: str = "") -> str:
+        """The statement; `more` are further aggregates of a bar, as `expression AS name, …`."""
+        of_trades = self.of == "trades"
+        conditions = selection.conditions(values)
+        if of_trades and self.counting.any:
+            conditions.append(self.counting.any)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        rows = scan.of(*self._columns()).relation(False, values.bind)
+        keyed = f"SELECT *, {self.buckets.key} AS k2_bucket, {self.key.text} AS k2_key FROM {rows}{where}"
+        session = "session" if self.interval.within_session else "min(session) AS session"
+        aggregates = ", ".join([*(self._trades() if of_trades else self._quotes()), *([more] if more else [])])
+        bars = f"SELECT symbol, venue, {session}, k2_bucket, {aggregates} FROM ({keyed}) GROUP BY ALL"
+        complete = with_vwap(bars, "notional", "k2_priced") if of_trades else bars
+        names = [part.rsplit(" AS ", 1)[1] for part in more.split(", ") if part]
+        outer = ", ".join([self._outer_trades() if of_trades else _OUTER_QUOTES, *names])
+        return (
+            f"SELECT symbol, venue, session, make_timestamptz({self.buckets.opens}) AS ts_open, {outer} "
+            f"FROM ({complete}) ORDER BY ts_open, venue, symbol, session"
+        )
+
+    def _columns(self) -> list[str]:
+        if self.of != "trades":
+            return ["bid_px", "ask_px"]
+        return ["price", "size", "conditions"]
+
+    def _condition(self, field: str) -> str:
+        """The condition of one field, where it is not the one that all rows were filtered by."""
+        return "" if self.counting.uniform else self.counting.fields[field]
+
+    def _filter(self, field: str) -> str:
+        condition = self._condition(field)
+        return f" FILTER (WHERE {condition})" if condition else ""
+
+    def _trades(self) -> list[str]:
+        priced = self._condition("vwap")
+        priced = f"{priced} AND price IS NOT NULL" if priced else "price IS NOT NULL"
+        return [
+            f"{_first('price', self._condition('open'))} AS open",
+            f"max(price){self._filter('high_low')} AS high",
+            f"min(price){self._filter('high_low')} AS low",
+            f"{_last('price', self._condition('last'))} AS close",
+            f"sum(size){self._filter('volume')} AS volume",
+            f"sum(price::DECIMAL(27, 8) * size){self._filter('vwap')} AS notional",
+            f"sum(size) FILTER (WHERE {priced}) AS k2_priced",
+            "count(*) AS n_trades",
+            *_SEQUENCES,
+        ]
+
+    def _quotes(self) -> list[str]:
+        price = _PRICES[self.of]
+        return [
+            f"{_first(price)} AS open",
+            f"max({price}) AS high",
+            f"min({price}) AS low",
+            f"{_last(price)} AS close",
+            "count(*) AS n_quotes",
+            *_SEQUENCES,
+        ]
+
+    def _outer_trades(self) -> str:
+        sums = "volume::DECIMAL(38, 8) AS volume, notional::DECIMAL(38, 16) AS notional"
+        rest = "vwap, n_trades, first_sequence, last_sequence"
+        return f"open, high, low, close, {sums}, {rest}, {self.counting.label} AS eligible"
+
+
+def _first(expression: str, condition: str = "") -> str:
+    """The expression at the first event of a bar where it is not null."""
+    return f"arg_min({expression}, k2_key)" + (f" FILTER (WHERE {condition})" if condition else "")
+
+
+def _last(expression: str, condition: str = "") -> str:
+    """The expression at the last event of a bar where it is not null."""
+    return f"arg_max({expression}, k2_key)" + (f" FILTER (WHERE {condition})" if condition else "")
+
+
+_SEQUENCES = (f"{_first('sequence')} AS first_sequence", f"{_last('sequence')} AS last_sequence")
+_OUTER_QUOTES = (
+    "open, high, low, close, NULL::DECIMAL(38, 8) AS volume, NULL::DECIMAL(38, 16) AS notional, "
+    "NULL::DECIMAL(38, 12) AS vwap, NULL::BIGINT AS n_trades, first_sequence, last_sequence, 'all' AS eligible, n_quotes"
+)

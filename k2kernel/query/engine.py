@@ -1,0 +1,326 @@
+"""`QueryEngine`: the read verbs over a lake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from functools import partial
+from typing import TYPE_CHECKING
+
+from k2kernel.calendars import venue as declared_venue
+from k2kernel.calendars import venues as declared_venues
+from k2kernel.eligibility import ALL, Policy, policy
+from k2kernel.errors import InvalidParameter, UnknownReference, listed
+from k2kernel.query import metadata
+from k2kernel.query.bars import QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
+from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
+from k2kernel.query.catalogue import Catalogue
+from k2kernel.query.connection import Database, Query
+from k2kernel.query.order import event_key, order_by
+from k2kernel.query.pushdown import push_down
+from k2kernel.query.result import Result
+from k2kernel.query.scan import Pinned, Scan, Values, as_view, query
+from k2kernel.query.selection import Instrument, Selection, parse_limit, parse_symbols, parse_venue
+from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
+from k2kernel.query.summary import Summary
+from k2kernel.schemas import KINDS, TABLES
+from k2kernel.times import AsOf, AsOfLike, parse_as_of, parse_range, parse_sessions
+
+if TYPE_CHECKING:
+    from k2kernel.lake import Lake
+
+Symbols = str | Sequence[str] | None
+"""One symbol, several, or all of them."""
+
+
+class QueryEngine:
+    """Reads of a lake. Every read resolves `as_of` once, and its answer says which snapshots it is of.
+
+    Times given as `start` and `end` make a half-open range [start, end), to the nanosecond; a bare date there is the
+    start of that session. Safe to share between threads: each read has a connection of its own to one locked DuckDB.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self._database = Database(lake.settings)
+        self._catalogue = Catalogue(self._database)
+
+    def close(self) -> None:
+        """Let go of DuckDB; the next read opens it again."""
+        self._database.close()
+
+    def trades(
+        self,
+        symbol: Symbols = None,
+        *,
+        venue: str | None = None,
+        session: object = None,
+        start: object = None,
+        end: object = None,
+        as_of: AsOfLike = None,
+        raw: bool = False,
+        limit: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Result:
+        """The fills that stand, or every row received where `raw`: all columns of the contract, in the total order.
+
+        `limit` keeps the first rows of that order. AmbiguousSymbol where a symbol is on several venues and `venue` is
+        not given; UnknownSymbol where neither trades nor quotes have it.
+        """
+        pinned, selection = self._selected("trades", symbol, venue, session, start, end, as_of)
+        return self._events(pinned, selection, raw, limit, columns)
+
+    def quotes(
+        self,
+        symbol: Symbols = None,
+        *,
+        venue: str | None = None,
+        session: object = None,
+        start: object = None,
+        end: object = None,
+        as_of: AsOfLike = None,
+        raw: bool = False,
+        limit: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Result:
+        """The quotes, with the words of `trades`; `raw` changes nothing, because no quote is ever undone."""
+        pinned, selection = self._selected("quotes", symbol, venue, session, start, end, as_of)
+        return self._events(pinned, selection, raw, limit, columns)
+
+    def bars(
+        self,
+        symbol: Symbols = None,
+        interval: str = "1m",
+        *,
+        venue: str | None = None,
+        session: object = None,
+        start: object = None,
+        end: object = None,
+        of: str = "trades",
+        eligible: str = "venue",
+        as_of: AsOfLike = None,
+    ) -> Result:
+        """Bars of an interval such as `1m`, `1h`, `1d` or `session`, ordered by (ts_open, venue, symbol).
+
+        Columns: symbol, venue, session, ts_open (UTC, the start of the bucket, which is half-open and aligned to the
+        venue's session clock), open, high, low, close, volume, notional, vwap, n_trades, first_sequence,
+        last_sequence, eligible (the policy that said which trades count). Open and close are first and last in the
+        total order. Without a trade that counts there is no bar. Bars `of` bid, ask or mid take their prices from
+        quotes, have null in the columns about trades, and n_quotes at the end; mid has nine decimals.
+        """
+        parsed, of = parse_interval(interval), parse_of(of)
+        table = "trades" if of == "trades" else "quotes"
+        pinned, selection = self._selected(table, symbol, venue, session, start, end, as_of)
+        names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
+        planned, zone = self._bars(pinned, selection, parsed, of, eligible)
+        return Result(self._database, planned, {table: pinned.snapshot_id}, list(names), zone)
+
+    def summary(
+        self,
+        symbol: str,
+        session: object,
+        *,
+        venue: str | None = None,
+        eligible: str = "venue",
+        as_of: AsOfLike = None,
+    ) -> Summary:
+        """One session of one instrument; without trades in it the record has null prices and counts the quotes."""
+        day = parse_sessions(session)
+        if day.first != day.last:
+            raise InvalidParameter("session", session, "is more than one session", "Use bars with interval='session'")
+        if not isinstance(symbol, str):
+            raise InvalidParameter("symbol", symbol, "is not one symbol", 'Write it like "BHP"')
+        pinned, selection = self._selected("trades", symbol, venue, day.first, None, None, as_of)
+        more = "min(ts_event) AS first, max(ts_event) AS last"
+        planned, _ = self._bars(pinned, selection, Interval(SESSION), "trades", eligible, more)
+        found = self._database.arrow(planned).to_pylist()
+        return Summary.of(found[0], pinned.snapshot_id) if found else self._no_trades(
+            pinned, selection, day.first, eligible, as_of
+        )
+
+    def sql(
+        self,
+        text: str,
+        params: Mapping[str, object] | Sequence[object] | None = None,
+        as_of: AsOfLike = None,
+    ) -> Result:
+        """One read-only statement over trades, trades_raw, quotes, instruments, corporate_actions, dead_letter and
+        ingest_log, at `as_of` except where a table has its own FOR VERSION AS OF.
+
+        `params` gives the values of `$names`. SqlRefused says why a statement may not run; QueryError carries DuckDB's
+        message when it fails.
+        """
+        given = named(params)
+        statement = read(self._database, text, given)
+        values = bound(statement, given)
+        pins = self._pins(statement, parse_as_of(as_of))
+        wanted = push_down(conjuncts(statement), values)
+        scans = {name: wanted.scan(pinned) for name, pinned in pins.items()}
+        views = tuple(as_view(name, scan, name.partition("@")[0] == RAW) for name, scan in scans.items())
+        planned = replace(query(statement.text, Values(), *scans.values()), values=values, views=views)
+        return Result(self._database, planned, _snapshots(pins.values()))
+
+    def symbols(self, as_of: AsOfLike = None) -> Result:
+        """Every instrument: symbol, venue, trades and quotes (rows as received), first_session, last_session, first
+        and last (ts_event, UTC).
+        """
+        return self._of_catalogue(metadata.SYMBOLS, metadata.SYMBOL_COLUMNS, as_of)
+
+    def sessions(self, as_of: AsOfLike = None) -> Result:
+        """Every session: session, venue, trades and quotes (rows as received), symbols, first and last (ts_event)."""
+        return self._of_catalogue(metadata.SESSIONS, metadata.SESSION_COLUMNS, as_of)
+
+    def stats(self, as_of: AsOfLike = None) -> Result:
+        """Every table: table, rows, bytes, files, symbols, first, last (ts_event), snapshot_id, snapshots (how many
+        are kept).
+        """
+        pins = [found for name in TABLES if (found := self._pin_or_none(name, parse_as_of(as_of))) is not None]
+        planned = metadata.stats(pins, self._catalogue)
+        return Result(self._database, planned, _snapshots(pins), list(metadata.STATS_COLUMNS))
+
+    def _of_catalogue(self, text: str, columns: Sequence[str], as_of: AsOfLike) -> Result:
+        pins = [self._pin(kind, parse_as_of(as_of)) for kind in KINDS] if as_of is None else self._others("", parse_as_of(as_of))
+        frames = {f"k2_{pinned.name}": partial(self._catalogue.entries, pinned) for pinned in pins}
+        planned = Query(metadata.over(text, frames.keys()), frames=frames)
+        return Result(self._database, planned, _snapshots(pins), list(columns))
+
+    def _pins(self, statement: Statement, as_of: AsOf | None) -> dict[str, Pinned]:
+        """The pinned table behind each name that the statement reads."""
+        travels = {found.relation.lower(): found for found in statement.travels}
+        pins = {}
+        for name in statement.relations:
+            own = travels.get(name)
+            pins[name] = self._pin(own.table, own.as_of) if own else self._pin(NAMES[name], as_of)
+        return pins
+
+    def _pin(self, table: str, as_of: AsOf | None) -> Pinned:
+        return Pinned(self.lake, table, self.lake.resolve(table, as_of))
+
+    def _pin_or_none(self, table: str, as_of: AsOf | None) -> Pinned | None:
+        """As `_pin`; None where the table has no such state, which is one of another table."""
+        try:
+            return self._pin(table, as_of)
+        except UnknownReference:
+            return None
+
+    def _selected(
+        self, table: str, symbol: Symbols, venue: str | None, session: object, start: object, end: object, as_of: AsOfLike
+    ) -> tuple[Pinned, Selection]:
+        """The pinned table, and which of its rows are asked for."""
+        wanted, symbols, venue = parse_range(session, start, end), parse_symbols(symbol), parse_venue(venue)
+        at = parse_as_of(as_of)
+        pinned = self._pin(table, at)
+        if symbols is None:
+            return pinned, Selection(wanted, None, venue)
+        elsewhere = partial(self._others, table, at)
+        found = (Instrument(name, self._catalogue.venue(pinned, name, venue, elsewhere)) for name in symbols)
+        return pinned, Selection(wanted, tuple(found), venue)
+
+    def _others(self, table: str, as_of: AsOf | None) -> list[Pinned]:
+        """The other event tables: a symbol may have quotes and no trades."""
+        pins = (self._pin_or_none(kind, as_of) for kind in KINDS if kind != table)
+        return [pinned for pinned in pins if pinned is not None]
+
+    def _events(
+        self, pinned: Pinned, selection: Selection, raw: bool, limit: int | None, columns: Sequence[str] | None
+    ) -> Result:
+        names, most = _columns(pinned.name, columns), parse_limit(limit)
+        values, scan = Values(), selection.scan(pinned)
+        conditions = selection.conditions(values)
+        order = order_by(scan.files, self._catalogue.bounds(scan.files), selection.one_instrument)
+        text = f"SELECT {', '.join(names)} FROM {scan.of(*names).relation(raw, values.bind)}"
+        text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        text += f" ORDER BY {order}"
+        text += f" LIMIT {values.bind(most)}" if most is not None else ""
+        snapshots = {pinned.name: pinned.snapshot_id}
+        return Result(self._database, query(text, values, scan), snapshots, list(names), self._zone(selection, scan))
+
+    def _zone(self, selection: Selection, scan: Scan) -> str | None:
+        """The zone of the one venue that the rows are of, for displays; None where there are several or none."""
+        codes = _venues(selection, scan)
+        known = declared_venues(self.lake.settings.home)
+        return known[codes[0]].zone if codes is not None and len(codes) == 1 and codes[0] in known else None
+
+    def _bars(
+        self, pinned: Pinned, selection: Selection, interval: Interval, of: str, eligible: str, more: str = ""
+    ) -> tuple[Query, str | None]:
+        values, scan = Values(), selection.scan(pinned)
+        codes = self._venue_codes(selection, scan)
+        policies = self._policies(codes, eligible if of == "trades" else ALL)
+        declared = [declared_venue(code, self.lake.settings.home) for code in codes]
+        planned = Bars(
+            of,
+            interval,
+            buckets(interval, declared, _span_us(scan)),
+            event_key(scan.files, self._catalogue.bounds(scan.files), interval.within_session),
+            counting(policies, values),
+        )
+        text = planned.sql(scan, selection, values, more)
+        return query(text, values, scan), declared[0].zone if len(declared) == 1 else None
+
+    def _venue_codes(self, selection: Selection, scan: Scan) -> list[str]:
+        """The venues that the rows can be of: as asked for, as statistics tell, else as the catalogue knows."""
+        codes = _venues(selection, scan)
+        return sorted(self._catalogue.entries(scan.pinned)["venue"].unique().to_pylist()) if codes is None else codes
+
+    def _policies(self, codes: Iterable[str], eligible: str) -> dict[str, Policy]:
+        home = self.lake.settings.home
+        return {code: policy(code, eligible, home) for code in codes} or {"": policy("", eligible, home)}
+
+    def _no_trades(
+        self, pinned: Pinned, selection: Selection, day: date, eligible: str, as_of: AsOfLike
+    ) -> Summary:
+        assert selection.instruments is not None
+        of, home = selection.instruments[0], self.lake.settings.home
+        quotes = self._pin_or_none("quotes", parse_as_of(as_of))
+        count = 0
+        if quotes is not None:
+            values, scan = Values(), selection.scan(quotes)
+            where = " AND ".join(selection.conditions(values))
+            text = f"SELECT count(*) AS n FROM {scan.of().relation(True, values.bind)} WHERE {where}"
+            count = self._database.arrow(query(text, values, scan))["n"][0].as_py()
+        name = policy(of.venue, eligible, home).name
+        return Summary(
+            of.symbol, of.venue, day, eligible=name, snapshot_id=pinned.snapshot_id, quote_count=count
+        )
+
+
+def _columns(table: str, columns: Sequence[str] | None) -> tuple[str, ...]:
+    """The columns to output: all of the contract in order, or those asked for."""
+    known = TABLES[table].names
+    if columns is None:
+        return known
+    names = [columns] if isinstance(columns, str) else list(columns)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or len(set(names)) < len(names):
+        problem = f"has no column {unknown[0]!r}" if unknown else "is empty or repeats a column"
+        raise InvalidParameter("columns", columns, problem, f"Columns: {listed(known, most=40)}")
+    return tuple(names)
+
+
+def _venues(selection: Selection, scan: Scan) -> list[str] | None:
+    """The venues of the rows where the selection or the files' statistics tell; None where they do not."""
+    if selection.instruments is not None:
+        return sorted({instrument.venue for instrument in selection.instruments})
+    if selection.venue is not None:
+        return [selection.venue]
+    if any(file.venue_min is None or file.venue_min != file.venue_max for file in scan.files):
+        return None
+    return sorted({str(file.venue_min) for file in scan.files})
+
+
+def _span_us(scan: Scan) -> tuple[int, int]:
+    """µs since 1970 between which the rows are, by statistics; from 1970 to 2100 where a file has none."""
+    lows, highs = ([getattr(file, name) for file in scan.files] for name in ("ts_event_min", "ts_event_max"))
+    if not lows or None in lows or None in highs:
+        return 0, 4_102_444_800_000_000
+    return min(lows), max(highs)
+
+
+def _snapshots(pins: Iterable[Pinned]) -> dict[str, int | None]:
+    """The snapshot of each table; of a table that is read at several states, the first."""
+    found: dict[str, int | None] = {}
+    for pinned in pins:
+        found.setdefault(pinned.name, pinned.snapshot_id)
+    return found

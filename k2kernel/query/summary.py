@@ -1,0 +1,42 @@
+"""`Summary`: one instrument's session in one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A session of one instrument, of the trades that count by the policy `eligible`.
+
+    Prices and sums are exact decimals, `vwap` is rounded half to even at twelve. `first` and `last` are the UTC times of
+    the first and last trade. Without trades `trade_count` is 0 and prices, sums and times are None; `quote_count` still
+    says how many quotes there are (None: they were not counted, because there are trades).
+    """
+
+    symbol: str
+    venue: str
+    session: date
+    open: Decimal | None = None
+    high: Decimal | None = None
+    low: Decimal | None = None
+    close: Decimal | None = None
+    volume: Decimal | None = None
+    notional: Decimal | None = None
+    vwap: Decimal | None = None
+    trade_count: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    eligible: str = "all"
+    snapshot_id: int | None = None
+    quote_count: int | None = None
+
+    @classmethod
+    def of(cls, bar: dict[str, Any], snapshot_id: int | None) -> Summary:
+        """The summary from a session's bar with `first` and `last`."""
+        names = ("symbol", "venue", "session", "open", "high", "low", "close", "volume", "notional", "vwap")
+        taken = {name: bar[name] for name in (*names, "first", "last", "eligible")}
+        return cls(**taken, trade_count=bar["n_trades"], snapshot_id=snapshot_id)

@@ -1,0 +1,296 @@
+"""Tables, data files, statistics and pruning."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from k2kernel.errors import InvalidParameter, LakeNotFound, UnknownTable
+from k2kernel.lake import FileSet, Lake, LakeFile, Provenance
+from k2kernel.lake.sort import sort
+from k2kernel.schemas import TABLES
+from tests.lake_frames import DAY, OPEN, came_from, frame, load, new_lake, rows_of, settings, trades
+
+VALUES: dict[str, list[object]] = {
+    "string": ["", "BHP", "汉 'quoted' \"x\" \n", None],
+    "date": [date(1969, 12, 31), date(2014, 3, 10), date(9999, 12, 31), None],
+    "timestamptz": [OPEN, OPEN - timedelta(microseconds=1), datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC), None],
+    "int64": [-(2**63), 2**63 - 1, 1_394_409_600_123_456_789, None],
+    "int32": [-(2**31), 0, 2**31 - 1, None],
+    "bool": [True, False, True, None],
+    "binary": [b"", b"\x00\xff", b"raw line", None],
+    "decimal": [Decimal("-9999999999.99999999"), Decimal("0.00000001"), Decimal("35.10000000"), None],
+    "list<string>": [[], ["X"], ["a", "b", "a"], None],
+}
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return new_lake(tmp_path)
+
+
+def hard(name: str) -> pl.DataFrame:
+    """Four rows with the hardest values of every column; a required one has its first value where others are null."""
+    table = TABLES[name]
+    columns: dict[str, object] = {
+        column.name: [
+            value if value is not None or not column.required else VALUES[column.type][0]
+            for value in VALUES[column.type]
+        ]
+        for column in table.columns
+    }
+    return frame(name, columns | ({"session": DAY} if table.partition else {}), 4)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_made_as_declared(lake: Lake, name: str) -> None:
+    declared, made = TABLES[name], lake.table(name)
+    assert [field.name for field in made.schema().fields] == list(declared.names)
+    assert [field.required for field in made.schema().fields] == [column.required for column in declared.columns]
+    assert [field.name for field in made.spec().fields] == ([declared.partition] if declared.partition else [])
+    sorted_by = [made.schema().find_column_name(field.source_id) for field in made.sort_order().fields]
+    assert sorted_by == list(declared.sort)
+    assert made.format_version == 2
+    assert made.properties["commit.retry.num-retries"] == "0"
+    assert made.properties["write.update.isolation-level"] == "snapshot"
+    assert made.location() == f"{lake.settings.warehouse_path}/market_data/{name}"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_column_type_comes_back_as_it_went_in(lake: Lake, name: str) -> None:
+    rows = hard(name)
+    written = lake.write(name, rows, DAY if TABLES[name].partition else None)
+    lake.append(name, [written.path], Provenance((), "test", "", OPEN))
+    keys = TABLES[name].sort
+    expected = sort(rows, keys)
+    assert rows_of(lake, name).equals(expected)
+    with duckdb.connect() as connection:
+        scan = connection.sql("FROM read_parquet($path, hive_partitioning = false)", params={"path": written.path})
+        assert scan is not None
+        found = pl.from_arrow(scan.to_arrow_table())
+    assert isinstance(found, pl.DataFrame)
+    assert found.cast(TABLES[name].polars).equals(expected)  # type: ignore[arg-type]
+    assert written.rows == 4
+    assert written.nbytes == Path(written.path).stat().st_size
+
+
+def test_files_carry_the_field_ids_of_the_table(lake: Lake) -> None:
+    written = lake.write("trades", hard("trades"), DAY)
+    schema = pq.read_schema(written.path)
+    ids = {field.name: int(field.metadata[b"PARQUET:field_id"]) for field in schema}
+    declared = lake.field_ids("trades")
+    conditions = declared.pop("conditions")
+    assert isinstance(conditions, dict)
+    element = schema.field("conditions").type.value_field
+    assert ids.pop("conditions") == conditions["__duckdb_field_id"]
+    assert int(element.metadata[b"PARQUET:field_id"]) == conditions["element"]
+    assert ids == declared
+    assert len(set(ids.values())) == len(ids)
+
+
+def test_rows_are_sorted_and_grouped(lake: Lake) -> None:
+    symbols = ["RIO", "BHP"] * 2_500
+    written = lake.write("trades", trades(5_000, "a", symbol=symbols), DAY)
+    stored = pl.read_parquet(written.path, hive_partitioning=False)
+    assert stored.equals(stored.sort(TABLES["trades"].sort, maintain_order=True))
+    assert pq.read_metadata(written.path).num_row_groups == 3
+    assert f"/data/session={DAY}/" in written.path
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, pl.Enum(["RIO", "BHP", "AMP"])])
+def test_sort_is_the_plain_stable_sort(dtype: pl.DataType, shuffled: bool) -> None:
+    rows = pl.DataFrame(
+        {
+            "symbol": pl.Series(["RIO", "BHP", "AMP", "BHP", "RIO", "BHP"] * 50, dtype=pl.String),
+            "ns": [None, 3, 1, None, 2, 2] * 50,
+            "venue": "XASX",
+            "at": range(300),
+            "empty": pl.Series([None] * 300, dtype=pl.Int64),
+        }
+    )
+    rows = rows.sample(fraction=1, shuffle=True, seed=7) if shuffled else rows
+    keys = ["symbol", "empty", "venue", "ns"]
+    expected = rows.sort(keys, maintain_order=True)
+    assert sort(rows.with_columns(pl.col("symbol").cast(dtype)), keys)["at"].to_list() == expected["at"].to_list()
+    assert sort(rows.clear(), keys).is_empty()
+
+
+def test_statistics_reach_the_file_set(lake: Lake) -> None:
+    long = "A" * 40
+    rows = trades(3, "d" * 64, symbol=["BHP", long, "RIO"], status=[None, "cancelled", None])
+    first = lake.write("trades", rows, DAY)
+    second = lake.write("trades", trades(4, "e" * 64, DAY + timedelta(days=1)), DAY + timedelta(days=1))
+    head = lake.append("trades", [first.path, second.path], came_from("d", 7))
+    found = {file.path: file for file in lake.files("trades", head)}
+    start = int(OPEN.timestamp()) * 1_000_000
+    day = 86_400_000_000
+    assert found[first.path] == LakeFile(
+        first.path,
+        3,
+        first.nbytes,
+        DAY,
+        long,
+        "RIO",
+        "XASX",
+        "XASX",
+        start,
+        start + 2_000_000,
+        "d" * 64,
+        "d" * 64,
+        status_all_null=False,
+    )
+    assert found[second.path] == LakeFile(
+        second.path,
+        4,
+        second.nbytes,
+        DAY + timedelta(days=1),
+        "BHP",
+        "BHP",
+        "XASX",
+        "XASX",
+        start + day,
+        start + day + 3_000_000,
+        "e" * 64,
+        "e" * 64,
+        status_all_null=True,
+    )
+
+
+def some_files(count: int) -> FileSet:
+    return FileSet(
+        1,
+        tuple(
+            LakeFile(
+                f"{number}",
+                1,
+                1,
+                DAY + timedelta(days=number),
+                f"S{number:03}",
+                f"S{number + 1:03}",
+                "XASX",
+                "XSHG",
+                number * 10,
+                number * 10 + 9,
+            )
+            for number in range(count)
+        ),
+    )
+
+
+def test_prune_keeps_what_may_match() -> None:
+    files = some_files(5)
+
+    def kept(**wanted: object) -> list[str]:
+        return [file.path for file in files.prune(**wanted)]  # type: ignore[arg-type]
+
+    assert kept() == ["0", "1", "2", "3", "4"]
+    assert kept(symbols=["S002"]) == ["1", "2"]
+    assert kept(symbols=["A", "S000", "Z"]) == ["0"]
+    assert kept(symbols=[]) == []
+    assert kept(venues=["XNYS"]) == kept()
+    assert kept(venues=["XTKS"]) == []
+    assert kept(sessions=(DAY + timedelta(days=1), DAY + timedelta(days=2))) == ["1", "2"]
+    assert kept(ts_range_us=(10, 20)) == ["1"]
+    assert kept(ts_range_us=(19, 20)) == ["1"]
+    assert kept(ts_range_us=(None, 10)) == ["0"]
+    assert kept(ts_range_us=(49, None)) == ["4"]
+    assert kept(symbols=["S001"], ts_range_us=(10, None)) == ["1"]
+
+
+def test_a_file_without_statistics_is_kept() -> None:
+    bare = FileSet(1, (LakeFile("x", 1, 1),))
+    assert bare.prune(["A"], ["XASX"], (DAY, DAY), (0, 1)) == list(bare.files)
+
+
+def test_prune_of_200_files_takes_less_than_a_millisecond() -> None:
+    files = some_files(200)
+    wanted = (["S100", "S150"], ["XASX"], (DAY, DAY + timedelta(days=300)), (0, 10_000))
+    best = min(_seconds(lambda: files.prune(*wanted)) for _ in range(20))
+    assert best < 0.001
+
+
+def _seconds(call: object) -> float:
+    started = time.perf_counter()
+    call()  # type: ignore[operator]
+    return time.perf_counter() - started
+
+
+def test_a_table_without_a_snapshot_has_no_files(lake: Lake) -> None:
+    assert lake.head("trades") is None
+    files = lake.files("trades", lake.head("trades"))
+    assert (len(files), files.rows, files.prune(["BHP"])) == (0, 0, [])
+
+
+def test_file_sets_and_manifests_are_decoded_once(lake: Lake) -> None:
+    first = load(lake, "a")
+    load(lake, "b")
+    second = lake.head("trades")
+    assert lake.files("trades", second) is lake.files("trades", second)
+    old, new = lake.files("trades", first), lake.files("trades", second)
+    assert old.files[0] in new.files
+    assert (old.rows, new.rows) == (10, 20)
+
+
+@pytest.mark.parametrize(
+    ("rows", "session", "message"),
+    [
+        (trades(0, "a"), DAY, "has no rows"),
+        (trades(2, "a").drop("venue"), DAY, "columns of trades are missing"),
+        (trades(2, "a", sequence=[1, None]), DAY, r"\['sequence'\].*has nulls"),
+        (trades(2, "a"), None, "partitioned by session"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(lake: Lake, rows: pl.DataFrame, session: date | None, message: str) -> None:
+    with pytest.raises(InvalidParameter, match=message):
+        lake.write("trades", rows, session)
+
+
+def test_discarded_files_are_gone(lake: Lake) -> None:
+    written = lake.write("trades", trades(2, "a"), DAY)
+    lake.discard([written.path, written.path])
+    assert not Path(written.path).exists()
+
+
+def test_no_lake_and_no_such_table(tmp_path: Path) -> None:
+    with pytest.raises(LakeNotFound, match="There is no lake at"):
+        Lake.open(settings(tmp_path))
+    assert not (tmp_path / ".k2").exists()
+    with pytest.raises(UnknownTable, match="Tables: corporate_actions, dead_letter"):
+        new_lake(tmp_path).table("trade")
+
+
+def test_odd_folder_names(tmp_path: Path) -> None:
+    lake = new_lake(tmp_path / "it's 100% a #1 lake, ü")
+    head = load(lake, "a")
+    assert rows_of(Lake.open(lake.settings)).height == lake.files("trades", head).rows == 10
+
+
+def test_opening_again_changes_nothing(lake: Lake) -> None:
+    before = {name: lake.table(name).metadata_location for name in TABLES}
+    again = Lake.open(lake.settings, create=True)
+    assert {name: again.table(name).metadata_location for name in TABLES} == before
+
+
+def test_a_cold_read_imports_no_more_than_it_needs(lake: Lake) -> None:
+    load(lake, "a")
+    code = f"""
+import sys
+from pathlib import Path
+from k2kernel.config import Settings
+from k2kernel.lake import Lake
+lake = Lake.open(Settings(home=Path({str(lake.settings.home)!r}), _env_file=None))
+files = lake.files("trades", lake.head("trades")).prune(["BHP"])
+print(len(files), sorted({{"polars", "pyarrow", "pandas", "numpy", "fsspec", "duckdb"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1 []"
