@@ -37,9 +37,10 @@ SELECT symbol, venue, session, {figures}
 FROM read_parquet($files) WHERE status IS NULL GROUP BY ALL ORDER BY symbol, session
 """
 _FIGURES = """
-    arg_min(price, (ts_event, sequence)) AS open, max(price) AS high, min(price) AS low,
-    arg_max(price, (ts_event, sequence)) AS close, sum(size) AS volume, sum(price::DECIMAL(38, 8) * size) AS notional,
-    notional / volume AS vwap, count(*) AS n_trades, min(sequence) AS first_sequence, max(sequence) AS last_sequence
+    first(price ORDER BY ts_event, sequence) AS open, max(price) AS high, min(price) AS low,
+    last(price ORDER BY ts_event, sequence) AS close, sum(size) AS volume,
+    sum(price::DECIMAL(38, 8) * size) AS notional, notional / volume AS vwap, count(*) AS n_trades,
+    min(sequence) AS first_sequence, max(sequence) AS last_sequence
 """
 _SYMBOLS = """
 SELECT symbol, venue, count(*), min(session), max(session), min(ts_event), max(ts_event)

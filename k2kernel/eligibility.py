@@ -124,9 +124,9 @@ def _texts(path: Path, key: str, value: object) -> tuple[str, ...]:
 
 
 def _day(path: Path, key: str, value: object) -> date | None:
-    if value is None or (isinstance(value, date) and not isinstance(value, datetime)):
-        return value
-    _refuse(path, key, value, "is not a date", "Write it like 2014-03-10, without quotes")
+    if value is not None and (not isinstance(value, date) or isinstance(value, datetime)):
+        _refuse(path, key, value, "is not a date", "Write it like 2014-03-10, without quotes")
+    return value
 
 
 def _refuse(path: Path, key: str, value: object, problem: str, remedy: str = "") -> NoReturn:

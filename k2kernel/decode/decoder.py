@@ -18,7 +18,7 @@ from k2kernel.decode.sessions import Sessions
 from k2kernel.decode.sql import Evaluator
 from k2kernel.decode.text import CsvReader, start
 from k2kernel.decode.values import Context
-from k2kernel.errors import FileFault
+from k2kernel.errors import FileFault, ProfileError
 from k2kernel.profiles import Lookup, Profile
 from k2kernel.sources import Block, Member, text_blocks
 
@@ -105,6 +105,11 @@ class Decoder:
         return evaluator
 
     @cached_property
+    def _alike(self) -> list[str]:
+        """Columns that SQL cannot tell from another, because only their case differs."""
+        return [name for name in self.columns if sum(name.lower() == other.lower() for other in self.columns) > 1]
+
+    @cached_property
     def _expressions(self) -> dict[str, str]:
         return {text: f"{_EXPR}{number}" for number, text in enumerate(self.profile.expressions)}
 
@@ -151,6 +156,8 @@ class Decoder:
         )
 
     def _with_expressions(self, raw: RawBatch, rejected: list[pl.DataFrame]) -> pl.DataFrame:
+        if self._alike:
+            raise ProfileError(self.profile.name, "expr", f"SQL cannot tell {' from '.join(self._alike)}")
         named = {alias: text for text, alias in self._expressions.items()}
         results, failed = self._evaluator.rows(raw.frame.drop(LINE), named, self.profile.name)
         frame = pl.concat([raw.frame, results], how="horizontal")

@@ -45,7 +45,9 @@ def instant(name: str, value: Value, context: Context, steps: Steps) -> Instant 
     own_day = value.date is not None and value.date.option in context.options
     compute = partial(_instants, value=value, iso_day=own_day)
     ns = steps.value(name, pl.map_batches(inputs, compute, return_dtype=pl.Int64))
-    return Instant(ns, ns.is_null() & text.is_not_null(), pl.concat_str(quoted(shown), pl.lit(f" is not {_wanted(value)}")))
+    return Instant(
+        ns, ns.is_null() & text.is_not_null(), pl.concat_str(quoted(shown), pl.lit(f" is not {_wanted(value)}"))
+    )
 
 
 def _wanted(value: Value) -> str:
@@ -95,7 +97,9 @@ def _count(texts: pl.Series, unit: int) -> pl.Series:
 def _with_fraction(texts: pl.Series, unit: int) -> pl.Series:
     """`1393928400.123` and `1393928400123.0` in ns, where no digit is lost."""
     digits = len(str(unit)) - 1
-    parts = texts.str.extract_groups(r"^([+-]?)(\d{1,10})?\.(\d+?)0*$" if unit == _NS["s"] else r"^([+-]?)(\d{1,17})?\.(\d+?)0*$")
+    parts = texts.str.extract_groups(
+        r"^([+-]?)(\d{1,10})?\.(\d+?)0*$" if unit == _NS["s"] else r"^([+-]?)(\d{1,17})?\.(\d+?)0*$"
+    )
     sign, head, tail = (parts.struct.field(name) for name in parts.struct.fields)
     tail = tail.str.pad_end(digits, "0")
     fraction = only(tail, tail.str.len_bytes() == digits).cast(pl.Int64, strict=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 
 import numpy as np
@@ -20,41 +21,55 @@ Positions = npt.NDArray[np.int64]
 
 
 class JsonReader:
-    """Reads blocks of JSON lines; `form.columns` maps column names to JSON paths, `form.prefix` has named groups."""
+    """Reads blocks of JSON lines; `form.columns` maps column names to JSON paths, `form.prefix` has named groups.
+
+    `names` are the columns of a batch. An object or array at a path comes as its text, with its numbers in quotes.
+    """
 
     def __init__(self, form: Format, evaluator: Evaluator) -> None:
         self.form, self.evaluator = form, evaluator
-        self.paths = {name: _path(path) for name, path in dict(form.columns).items()}
-        self.names = [*(re.compile(form.prefix).groupindex if form.prefix else ()), *self.paths]
+        columns = form.columns if isinstance(form.columns, dict) else {}
+        self.paths = {name: _path(path) for name, path in columns.items()}
+        self.groups = list(re.compile(form.prefix).groupindex) if form.prefix else []
+        self.names = [*self.groups, *self.paths]
 
     def read(self, block: Block) -> RawBatch:
         """The rows of a block; a line that is not the prefix and one JSON object is rejected."""
-        lines = split_lines(Block(quote_numbers(block.data), block.first_line, block.nbytes), self.form)
+        data = block.data.removeprefix(codecs.BOM_UTF8) if block.first_line == 1 else block.data
+        lines = split_lines(Block(data, block.first_line, block.nbytes), self.form)
         frame = self._without_prefix(lines.frame)
-        texts = self.evaluator.json(frame["json"], list(self.paths.values()))
-        columns = pl.DataFrame([texts.struct.field(f"c{n}").alias(name) for n, name in enumerate(self.paths)])
-        frame = pl.concat([frame.drop("text", "json"), columns], how="horizontal")
-        bad = frame.select((texts.struct.field("valid") & pl.col("__prefix")).not_()).to_series()
-        batch = RawBatch(frame.filter(~bad).drop("__prefix"), block.data.count(b"\n"), block.nbytes)
-        batch.data, batch.first_line, batch.skipped = block.data, block.first_line, lines.skipped
-        numbers = frame.filter(bad)[LINE]
+        texts = self.evaluator.json(frame["json"], _quoted(frame["json"]), list(self.paths.values()))
+        columns = [texts.struct.field(f"c{n}").alias(name) for n, name in enumerate(self.paths)]
+        good = texts.struct.field("valid") & frame["__prefix"]
+        frame = frame.select(LINE, *self.groups).with_columns(columns)
+        batch = RawBatch(frame.filter(good), data.count(b"\n"), block.nbytes, data, block.first_line)
+        batch.skipped = lines.skipped
+        numbers = frame.filter(~good)[LINE]
         faults = rejects(numbers, batch.raw(numbers), "json", "the line is not a JSON object (after its prefix)")
         batch.rejected = pl.concat([lines.rejected, faults])
         return batch
 
     def _without_prefix(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Columns of the prefix's named groups, the `json` after it, and `__prefix`: whether it was there."""
+        text = pl.col("text")
         if not self.form.prefix:
-            return frame.with_columns(json="text", __prefix=pl.lit(value=True))
+            return frame.select(LINE, text.alias("json"), pl.lit(value=True).alias("__prefix"))
         pattern = "^(?:" + self.form.prefix.removeprefix("^") + ")"
-        groups = pl.col("text").str.extract_groups(pattern)
-        return frame.with_columns(groups.alias("__groups")).unnest("__groups").with_columns(
-            json=pl.col("text").str.replace(pattern, ""), __prefix=pl.col("text").str.contains(pattern)
-        )
+        groups = text.str.extract_groups(pattern)
+        named = [groups.struct.field(name) for name in self.groups]
+        there = text.str.contains(pattern).alias("__prefix")
+        return frame.select(LINE, *named, text.str.replace(pattern, "").alias("json"), there)
 
 
 def _path(path: str) -> str:
     return path if path.startswith(("$", "/")) else f"$.{path}"
+
+
+def _quoted(texts: pl.Series) -> pl.Series:
+    if not len(texts):
+        return texts
+    data = ("\n".join(texts) + "\n").encode()
+    return pl.Series(quote_numbers(data).decode().split("\n")[:-1], dtype=pl.String)
 
 
 def quote_numbers(data: bytes) -> bytes:

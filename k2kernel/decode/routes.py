@@ -159,7 +159,9 @@ def _kept(route: Route, columns: Sequence[str]) -> list[str]:
 
 def _times(route: Route, context: Context, steps: Steps) -> dict[str, Mapped]:
     given = {name: route.columns.get(name) for name in ("ts_event", "ts_recv")}
-    event, recv = (None if value is None else _instant(name, value, route, context, steps) for name, value in given.items())
+    event, recv = (
+        None if value is None else _instant(name, value, route, context, steps) for name, value in given.items()
+    )
     columns = _pair("ts_recv", recv, given["ts_recv"]) if recv else _no_times("ts_recv")
     if event is None:
         if recv is None:

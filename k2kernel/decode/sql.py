@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import duckdb
 import polars as pl
 
@@ -22,7 +24,7 @@ class Evaluator:
             found = duckdb.extract_statements(f"SELECT ({expression})")
         except duckdb.Error as exc:
             raise ProfileError(profile, f"expr {expression!r}", str(exc).splitlines()[0]) from exc
-        if len(found) != 1 or "select" in expression.lower().split():
+        if len(found) != 1 or re.search(r"\bselect\b", expression, re.IGNORECASE):
             raise ProfileError(profile, f"expr {expression!r}", "is not one expression over the row's columns")
 
     def rows(self, frame: pl.DataFrame, expressions: dict[str, str], profile: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -34,18 +36,20 @@ class Evaluator:
             result = self._run(f"SELECT {parts} FROM batch", frame)
         except duckdb.Error as exc:
             raise ProfileError(profile, "expr", str(exc).splitlines()[0], "Correct the expression") from exc
+        if len(result) != len(frame):
+            raise ProfileError(profile, "expr", "does not give one value for each row", "Correct the expression")
         values = result.select(pl.col(name).struct.field("v").alias(name) for name in result.columns)
         return values, result.select(pl.all().is_null())
 
-    def json(self, texts: pl.Series, paths: list[str]) -> pl.Series:
-        """A struct: `valid` (it is a JSON object or array) and `c0`, `c1`, … the text at each path, or null."""
+    def json(self, texts: pl.Series, quoted: pl.Series, paths: list[str]) -> pl.Series:
+        """A struct: `valid` (the text is a JSON object) and `c0`, `c1`, … what `quoted` has at each path, or null."""
         fields = ", ".join(f"c{n} := found[{n + 1}]" for n in range(len(paths)))
         query = f"""
             SELECT struct_pack(valid := ok, {fields}) AS s FROM (
-                SELECT ok, CASE WHEN ok THEN json_extract_string(json, $paths) END AS found FROM (
-                    SELECT json, json IS NOT NULL AND json_valid(json) AND left(ltrim(json), 1) IN ('{{', '[') AS ok
+                SELECT ok, CASE WHEN ok THEN json_extract_string(quoted, $paths) END AS found FROM (
+                    SELECT quoted, json IS NOT NULL AND json_valid(json) AND left(ltrim(json), 1) = '{{' AS ok
                     FROM batch))"""
-        return self._run(query, pl.DataFrame({"json": texts}), paths=paths).to_series()
+        return self._run(query, pl.DataFrame({"json": texts, "quoted": quoted}), paths=paths).to_series()
 
     def _run(self, query: str, frame: pl.DataFrame, **parameters: object) -> pl.DataFrame:
         self._con.register("batch", frame.to_arrow(compat_level=pl.CompatLevel.oldest()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
@@ -42,11 +44,17 @@ def encoding_of(form: Format) -> str:
     return "utf-8" if is_wide(form.encoding) else form.encoding.lower()
 
 
-def marks(form: Format) -> re.Pattern[bytes] | None:
-    """What a line that is no row looks like: comment, trailer or "no records"."""
+def marks(form: Format) -> str:
+    """How a line that is no row begins, as a regex: comment, trailer or "no records"."""
     patterns = [re.escape(form.comment)] if form.comment else []
     patterns += [pattern.removeprefix("^") for pattern in (form.trailer, form.no_records) if pattern]
-    return re.compile(b"(?m)^(?:" + "|".join(patterns).encode() + b")") if patterns else None
+    return "|".join(f"(?:{pattern})" for pattern in patterns)
+
+
+def any_line(pattern: str) -> Callable[[bytes], bool]:
+    """Whether any line begins with what the regex matches (a search from each line feed is quicker than `(?m)^`)."""
+    first, later = (re.compile(f"(?m){before}(?:{pattern})".encode()) for before in ("", "\n"))
+    return lambda data: first.match(data) is not None or later.search(data) is not None
 
 
 def split_lines(block: Block, form: Format) -> Lines:
@@ -57,7 +65,9 @@ def split_lines(block: Block, form: Format) -> Lines:
     frame = pl.DataFrame({LINE: numbers, "raw": raw, "text": texts}).with_columns(kind=_kinds(form))
     data = frame.filter(pl.col("kind").is_null()).select(LINE, "text")
     faults = frame.filter(pl.col("kind").is_in(list(_FAULTS)))
-    rejected = rejects(faults[LINE], faults["raw"], "text", faults["kind"].replace_strict(_FAULTS, return_dtype=pl.String))
+    rejected = rejects(
+        faults[LINE], faults["raw"], "text", faults["kind"].replace_strict(_FAULTS, return_dtype=pl.String)
+    )
     counted = frame.filter(pl.col("kind").is_in(list(_FAULTS)).not_())["kind"].drop_nulls().value_counts()
     return Lines(data, rejected, dict(zip(counted["kind"], counted["count"], strict=True)))
 
@@ -83,20 +93,27 @@ def _decode(line: bytes, encoding: str) -> str | None:
 
 
 def _kinds(form: Format) -> pl.Expr:
+    """Why a line is no row: the first that holds; null for a row."""
     text = pl.col("text")
-    kind = pl.when(text.is_null()).then(pl.lit("undecodable"))
-    kind = kind.when(text.str.contains(r"^\s*$")).then(pl.lit("blank"))
+    kinds = {"undecodable": text.is_null(), "blank": text.str.contains(r"^\s*$")}
     if form.comment:
-        kind = kind.when(text.str.starts_with(form.comment)).then(pl.lit("comment"))
+        kinds["comment"] = text.str.starts_with(form.comment)
     for name in ("trailer", "no_records"):
         if pattern := getattr(form, name):
-            kind = kind.when(text.str.contains("^(?:" + pattern.removeprefix("^") + ")")).then(pl.lit(name))
+            kinds[name] = text.str.contains("^(?:" + pattern.removeprefix("^") + ")")
     if form.format == "csv":
-        kind = kind.when(text.str.contains("\r", literal=True)).then(pl.lit("return"))
+        kinds["return"] = text.str.contains("\r", literal=True)
         if form.quote:
-            odd = text.str.count_matches(form.quote, literal=True) % 2 == 1
-            kind = kind.when(odd).then(pl.lit("quotes"))
-    return kind.otherwise(None)
+            whole = text.str.contains(_rows_regex(form.delimiter, form.quote))
+            kinds["quotes"] = text.str.contains(form.quote, literal=True) & whole.not_()
+    return pl.coalesce([pl.when(holds).then(pl.lit(kind)) for kind, holds in kinds.items()])
+
+
+def _rows_regex(delimiter: str, quote: str) -> str:
+    """A line whose quoted fields all end; a quote inside a field that does not begin with one is a character."""
+    comma, mark = re.escape(delimiter), re.escape(quote)
+    field = f"(?:{mark}(?:[^{mark}]|{mark}{mark})*{mark}[^{comma}{mark}]*|[^{comma}{mark}][^{comma}]*|)"
+    return f"^{field}(?:{comma}{field})*$"
 
 
 class CsvReader:
@@ -104,7 +121,9 @@ class CsvReader:
 
     def __init__(self, form: Format, names: list[str], wanted: list[str]) -> None:
         self.form, self.names, self.wanted = form, names, wanted
-        self._marks = marks(form)
+        blank = "[ \\t]*\\r?$" if len(names) == 1 else ""
+        patterns = [pattern for pattern in (marks(form), blank) if pattern]
+        self._no_row = any_line("|".join(patterns)) if patterns else None
 
     def read(self, block: Block) -> RawBatch:
         """The rows of a block."""
@@ -114,24 +133,23 @@ class CsvReader:
     def _clean(self, block: Block) -> RawBatch | None:
         """All lines at once, or None where any line is not simply a row."""
         data = utf8(block.data, encoding_of(self.form))
-        if data is None or self._has_blank(data) or (self._marks and self._marks.search(data)):
+        if data is None or (self._no_row and self._no_row(data[:-1])):
             return None
         lines = data.count(b"\n")
-        table, ragged = self._split(data, threads=True)
+        try:
+            table, ragged = self._split(data, _ARROW_BLOCK)
+        except pa.ArrowInvalid:  # such as a quote that does not end
+            return None
         if ragged or table.num_rows != lines:
             return None
         frame = self._frame(table, pl.int_range(block.first_line, block.first_line + lines, eager=True))
         return RawBatch(frame, lines, block.nbytes, block.data, block.first_line)
 
-    def _has_blank(self, data: bytes) -> bool:
-        """Whether a line is empty; with several columns such a line is ragged, and needs no search."""
-        return len(self.names) == 1 and re.search(rb"(?m)^[ \t]*\r?$", data[:-1]) is not None
-
     def _careful(self, block: Block) -> RawBatch:
         """Line by line: leave out what is no row, reject what cannot be split, keep every good row."""
         lines = split_lines(block, self.form)
         data = ("\n".join(lines.frame["text"]) + "\n").encode() if len(lines.frame) else b""
-        table, ragged = self._split(data, threads=False) if data else (None, [])
+        table, ragged = self._split(data) if data else (None, [])
         numbers, rejected = lines.frame[LINE], lines.rejected
         if ragged:
             at = pl.Series([row.number - 1 for row in ragged], dtype=pl.Int64)
@@ -143,7 +161,8 @@ class CsvReader:
         total = block.data.count(b"\n")
         return RawBatch(frame, total, block.nbytes, block.data, block.first_line, rejected, lines.skipped)
 
-    def _split(self, data: bytes, threads: bool) -> tuple[pa.Table, list[csv.InvalidRow]]:
+    def _split(self, data: bytes, block: int | None = None) -> tuple[pa.Table, list[csv.InvalidRow]]:
+        """By several threads where blocks are given; the numbers of ragged rows are only right without."""
         ragged: list[csv.InvalidRow] = []
 
         def note(row: csv.InvalidRow) -> str:
@@ -152,7 +171,9 @@ class CsvReader:
 
         table = csv.read_csv(
             pa.BufferReader(data),
-            read_options=csv.ReadOptions(column_names=self.names, block_size=_ARROW_BLOCK, use_threads=threads),
+            read_options=csv.ReadOptions(
+                column_names=self.names, block_size=block or len(data), use_threads=block is not None
+            ),
             parse_options=csv.ParseOptions(
                 delimiter=self.form.delimiter,
                 quote_char=self.form.quote or False,
@@ -186,8 +207,8 @@ class Start:
 
 def start(block: Block, form: Format, place: str) -> Start:
     """Read what precedes the rows: lines to skip, comments and blank lines, and the header where there is one."""
-    at, line = 0, 1
-    for _ in range(form.skip_lines):
+    at, line = len(codecs.BOM_UTF8) if block.data.startswith(codecs.BOM_UTF8) else 0, 1
+    for _ in range(min(form.skip_lines, block.data.count(b"\n"))):
         at, line = block.data.index(b"\n", at) + 1, line + 1
     mark = form.comment.encode() if form.comment else None
     while at < len(block.data):
@@ -206,7 +227,7 @@ def _names(line: bytes, form: Format, place: str) -> list[str]:
         text = line.decode("utf-8" if is_wide(form.encoding) else form.encoding)
     except UnicodeDecodeError as exc:
         raise FileFault(place, f"its header is not {form.encoding}", "Set file.encoding in the profile") from exc
-    text = text.lstrip("\ufeff").rstrip("\r\n")
+    text = text.rstrip("\r\n")
     return _unique([name.strip().strip(form.quote or None) for name in text.split(form.delimiter)])
 
 

@@ -203,7 +203,7 @@ class Cell:
         """An exact decimal(18, 8): scaled, brought to a tick, and bad where digits would be lost."""
         make = partial(decimals.exact, scale=self.value.scale)
         problem = "does not fit decimal(18,8) exactly"
-        if self.value.tick is not None:
+        if self.value.tick is not None and self.value.max_error is not None:
             make = partial(decimals.on_tick, scale=self.value.scale, tick=self.value.tick, most=self.value.max_error)
             problem = f"is not within {self.value.max_error} of a multiple of {self.value.tick}"
         return self.checked(self.text.map_batches(make, return_dtype=MONEY), problem)

@@ -14,6 +14,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from k2kernel import schemas
+from k2kernel.profiles import checks
+
+_TIME_KEYS = ("unit", "since", "date", "zone", "offset", "ambiguous", "precision")
+_NUMBER_KEYS = ("scale", "tick", "max_error")
+_KEYS_BY_TYPE = {
+    "timestamptz": {*_TIME_KEYS, "layout"},
+    "date": {"layout"},
+    "decimal": {*_NUMBER_KEYS},
+    "list<string>": {"split", "map", "unmapped"},
+    "string": {"map", "unmapped"},
+    "bool": {"map", "unmapped"},
+}
+"""Keys of a value that only mean something for some types of column."""
 
 
 class _Part(BaseModel):
@@ -22,6 +35,16 @@ class _Part(BaseModel):
 
 def _texts(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _refuse(*problems: str) -> None:
+    """Raise the first problem that there is."""
+    for problem in filter(None, problems):
+        raise ValueError(problem)
+
+
+def _value(value: object) -> object:
+    return {"column": value} if isinstance(value, str) else value
 
 
 Texts = Annotated[list[str], BeforeValidator(_texts)]
@@ -42,6 +65,7 @@ class When(_Part):
         tests = [self.equals, self.one_of, self.matches, self.empty]
         if (self.expr is None) == (self.column is None) or (self.column and all(t is None for t in tests)):
             raise ValueError("give `column` with equals, in, matches or empty; or give `expr`")
+        _refuse(checks.regex_problem(self.matches or ""))
         return self
 
 
@@ -106,7 +130,9 @@ class Value(_Part):
     layout: str | None = Field(default=None, description="strftime layout, or `iso8601`")
     unit: Literal["s", "ms", "us", "ns"] | None = None
     since: Literal["epoch", "midnight"] = "epoch"
-    date: Value | None = Field(default=None, description="the day of a time of day; itself with a layout")
+    date: Annotated[Value | None, BeforeValidator(_value)] = Field(
+        default=None, description="the day of a time of day; itself with a layout"
+    )
     zone: str | None = Field(default=None, description="region of local times, such as Australia/Sydney")
     offset: str | None = Field(default=None, description="fixed offset of local times, such as -05:00")
     ambiguous: Literal["earliest", "latest", "reject"] = "reject"
@@ -125,21 +151,37 @@ class Value(_Part):
             raise ValueError("tick and max_error go together")
         if self.layout and self.unit:
             raise ValueError("give layout or unit, not both")
-        if self.layout and "%f" in self.layout:
-            raise ValueError("write %3f, %6f or %9f for digits without a point, %.f for a fraction with one")
         if self.zone and self.offset:
             raise ValueError("give zone or offset, not both")
+        _refuse(
+            checks.layout_problem(self.layout) if self.layout is not None else "",
+            checks.zone_problem(self.zone) if self.zone is not None else "",
+            checks.offset_problem(self.offset) if self.offset is not None else "",
+            checks.regex_problem(self.path, groups=1) if self.path is not None else "",
+            checks.regex_problem(self.extract, groups=1) if self.extract is not None else "",
+            *(checks.regex_problem(pattern) for pattern, _ in self.replace),
+        )
         return self
+
+    def time_problem(self) -> str:
+        """What it lacks to be a time column."""
+        if not (self.layout or self.unit):
+            return "give its layout, or its unit"
+        dated = checks.has_date(self.layout) if self.layout else self.since == "epoch"
+        if dated == (self.date is not None):
+            return "its day is given twice: leave out date" if dated else "a time of day needs a date"
+        absolute = checks.has_zone(self.layout) if self.layout else self.since == "epoch"
+        if not (absolute or self.zone or self.offset):
+            return "a local time needs a zone, such as UTC or Australia/Sydney, or an offset"
+        if self.unit and absolute and (self.zone or self.offset):
+            return "a count since 1970 is in UTC: leave out zone and offset"
+        return ""
 
     @property
     def references(self) -> set[str]:
         """The raw columns that it names (those inside an `expr` are not known)."""
         own = {self.column, *self.columns, *(case.when.column for case in self.cases)}
         return {name for name in own if name} | (self.date.references if self.date else set())
-
-
-def _value(value: object) -> object:
-    return {"column": value} if isinstance(value, str) else value
 
 
 AnyValue = Annotated[Value, BeforeValidator(_value)]
@@ -172,6 +214,10 @@ class Format(_Part):
             raise ValueError("a file without a header needs columns = [...]")
         if len(self.delimiter) != 1 or len(self.quote) > 1:
             raise ValueError("delimiter is one character; quote is one, or empty for none")
+        _refuse(
+            checks.encoding_problem(self.encoding),
+            *(checks.regex_problem(pattern or "") for pattern in (self.prefix, self.trailer, self.no_records)),
+        )
         return self
 
 
@@ -198,6 +244,12 @@ class Route(_Part):
         wrong = [name for name in self.columns if name not in table or name in derived]
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: not a column of {self.table} that a profile can give")
+        _refuse(*(_column_problem(table[name], value) for name, value in self.columns.items()))
+        if "ts_event" in table and not {"ts_event", "ts_recv"} & self.columns.keys():
+            raise ValueError("columns: give ts_event, or ts_recv where the source has no venue time")
+        missing = [name for name in ("symbol", "venue", "kind") if name in table and name not in self.columns]
+        if missing:
+            raise ValueError(f"columns: {', '.join(missing)} is missing, and {self.table} cannot be without")
         return self
 
     @property
@@ -218,6 +270,16 @@ class Route(_Part):
             own += [value.expr, *(case.when.expr for case in value.cases)]
             own += [value.date.expr] if value.date else []
         return list(dict.fromkeys(text for text in own if text))
+
+
+def _column_problem(column: schemas.Column, value: Value) -> str:
+    """A key that means nothing for this type of column, or a time that is not fully described."""
+    special = {key for keys in _KEYS_BY_TYPE.values() for key in keys}
+    wrong = sorted(value.model_fields_set & special - _KEYS_BY_TYPE.get(column.type, set()))
+    if wrong:
+        return f"columns.{column.name}: {', '.join(wrong)} means nothing for a column of type {column.type}"
+    problem = value.time_problem() if column.type == "timestamptz" else ""
+    return problem and f"columns.{column.name}: {problem}"
 
 
 class Skip(_Part):

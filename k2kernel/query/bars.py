@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 SOURCES = ("trades", "bid", "ask", "mid")
 """What bars can be of."""
 
-TRADE_COLUMNS = ["symbol", "venue", "session", "ts_open", "open", "high", "low", "close", "volume", "notional", "vwap", "n_trades", "first_sequence", "last_sequence", "eligible"]
-QUOTE_COLUMNS = [*TRADE_COLUMNS, "n_quotes"]
+TRADE_COLUMNS = (
+    *("symbol", "venue", "session", "ts_open", "open", "high", "low", "close", "volume", "notional", "vwap"),
+    *("n_trades", "first_sequence", "last_sequence", "eligible"),
+)
+QUOTE_COLUMNS = (*TRADE_COLUMNS, "n_quotes")
 
 _PRICES = {"trades": "price", "bid": "bid_px", "ask": "ask_px", "mid": "(bid_px + ask_px) * 0.5"}
 
@@ -87,16 +90,17 @@ def _any_code(venue: str, rules: Sequence[Rule], values: Values, several: bool) 
 
 @dataclass(frozen=True)
 class Bars:
-    """What a statement of bars is made from."""
+    """What a statement of bars is made from. With `times` bars of trades have `first` and `last` (ts_event) at the end."""
 
     of: str
     interval: Interval
     buckets: Buckets
     key: Key
     counting: Counting
+    times: bool = False
 
-    def sql(self, scan: Scan, selection: Selection, values: Values, more: str = "") -> str:
-        """The statement; `more` are further aggregates of a bar, as `expression AS name, …`."""
+    def sql(self, scan: Scan, selection: Selection, values: Values) -> str:
+        """The statement: an aggregation of keyed rows, the exact division, and the columns in their order."""
         of_trades = self.of == "trades"
         conditions = selection.conditions(values)
         if of_trades and self.counting.any:
@@ -105,11 +109,10 @@ class Bars:
         rows = scan.of(*self._columns()).relation(False, values.bind)
         keyed = f"SELECT *, {self.buckets.key} AS k2_bucket, {self.key.text} AS k2_key FROM {rows}{where}"
         session = "session" if self.interval.within_session else "min(session) AS session"
-        aggregates = ", ".join([*(self._trades() if of_trades else self._quotes()), *([more] if more else [])])
+        aggregates = ", ".join(self._trades() if of_trades else self._quotes())
         bars = f"SELECT symbol, venue, {session}, k2_bucket, {aggregates} FROM ({keyed}) GROUP BY ALL"
         complete = with_vwap(bars, "notional", "k2_priced") if of_trades else bars
-        names = [part.rsplit(" AS ", 1)[1] for part in more.split(", ") if part]
-        outer = ", ".join([self._outer_trades() if of_trades else _OUTER_QUOTES, *names])
+        outer = self._outer_trades() if of_trades else _OUTER_QUOTES
         return (
             f"SELECT symbol, venue, session, make_timestamptz({self.buckets.opens}) AS ts_open, {outer} "
             f"FROM ({complete}) ORDER BY ts_open, venue, symbol, session"
@@ -141,6 +144,7 @@ class Bars:
             f"sum(size) FILTER (WHERE {priced}) AS k2_priced",
             "count(*) AS n_trades",
             *_SEQUENCES,
+            *(["min(ts_event) AS first", "max(ts_event) AS last"] if self.times else []),
         ]
 
     def _quotes(self) -> list[str]:
@@ -157,7 +161,8 @@ class Bars:
     def _outer_trades(self) -> str:
         sums = "volume::DECIMAL(38, 8) AS volume, notional::DECIMAL(38, 16) AS notional"
         rest = "vwap, n_trades, first_sequence, last_sequence"
-        return f"open, high, low, close, {sums}, {rest}, {self.counting.label} AS eligible"
+        times = ", first, last" if self.times else ""
+        return f"open, high, low, close, {sums}, {rest}, {self.counting.label} AS eligible{times}"
 
 
 def _first(expression: str, condition: str = "") -> str:
@@ -173,5 +178,6 @@ def _last(expression: str, condition: str = "") -> str:
 _SEQUENCES = (f"{_first('sequence')} AS first_sequence", f"{_last('sequence')} AS last_sequence")
 _OUTER_QUOTES = (
     "open, high, low, close, NULL::DECIMAL(38, 8) AS volume, NULL::DECIMAL(38, 16) AS notional, "
-    "NULL::DECIMAL(38, 12) AS vwap, NULL::BIGINT AS n_trades, first_sequence, last_sequence, 'all' AS eligible, n_quotes"
+    "NULL::DECIMAL(38, 12) AS vwap, NULL::BIGINT AS n_trades, first_sequence, last_sequence, "
+    "'all' AS eligible, n_quotes"
 )

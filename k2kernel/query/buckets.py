@@ -1,8 +1,8 @@
 """Time buckets: which one an instant falls into, as integer arithmetic in SQL.
 
-Buckets are aligned to the venue's session clock, which is local time plus the venue's roll: a day starts where a session
-does, and a bucket that does not divide the day is cut short at its end. Buckets of up to an hour follow elapsed time
-through a change of the clocks; longer ones follow the wall clock, so the one that holds the change is an hour
+Buckets are aligned to the venue's session clock, which is local time plus the venue's roll: a day starts where a
+session does, and a bucket that does not divide the day is cut short at its end. Buckets of up to an hour follow elapsed
+time through a change of the clocks; longer ones follow the wall clock, so the one that holds the change is an hour
 longer or shorter.
 """
 
@@ -109,7 +109,7 @@ def _local_floor(local: str, length: int) -> str:
 
 @dataclass(frozen=True)
 class _Clock:
-    """A session clock over a span: `offsets[0]` µs ahead of UTC until `changes[0]` (µs, UTC), then `offsets[1]` …"""
+    """A session clock over a span: `offsets[0]` µs ahead of UTC until `changes[0]` (µs, UTC), then `offsets[1]`, and on."""
 
     changes: tuple[int, ...]
     offsets: tuple[int, ...]
@@ -187,9 +187,7 @@ def _first_second(info: ZoneInfo, day: int, after: int) -> tuple[int, int]:
 
 
 def _offset(info: ZoneInfo, us: int) -> int:
-    offset = _moment(us).astimezone(info).utcoffset()
-    assert offset is not None
-    return offset // _US
+    return (_moment(us).astimezone(info).utcoffset() or timedelta()) // _US
 
 
 def _moment(us: int) -> datetime:

@@ -105,12 +105,11 @@ class Catalogue:
         if not unsure:
             return tuple(sorted(venue for venue in proven if venue is not None))
         values, scan = Values(), Scan(pinned, files)
-        text = f"SELECT DISTINCT venue FROM {scan.of().relation(True, values.bind)} WHERE symbol = {values.bind(symbol)}"
+        rows = scan.of().relation(True, values.bind)
+        text = f"SELECT DISTINCT venue FROM {rows} WHERE symbol = {values.bind(symbol)}"
         return tuple(sorted(self._database.arrow(query(text, values, scan))["venue"].to_pylist()))
 
-    def venue(
-        self, pinned: Pinned, symbol: str, venue: str | None, elsewhere: Callable[[], Sequence[Pinned]]
-    ) -> str:
+    def venue(self, pinned: Pinned, symbol: str, venue: str | None, elsewhere: Callable[[], Sequence[Pinned]]) -> str:
         """The one venue that `symbol` stands for in a table, or in the other ones where this one does not have it.
 
         AmbiguousSymbol where there are several and `venue` is None; UnknownSymbol, with near ones, where there is none.
@@ -171,10 +170,11 @@ def _venue_of(file: LakeFile) -> str | None:
 
 
 def _footers(database: Database, paths: list[str]) -> dict[str, Bounds]:
+    low, high = (f"{end}(try_cast(stats_{end}_value AS HUGEINT))" for end in ("min", "max"))
     text = (
         "SELECT file_name AS path, path_in_schema AS name, "
-        "CASE WHEN count(stats_min_value) = count(*) THEN min(try_cast(stats_min_value AS HUGEINT)) END::VARCHAR AS low, "
-        "CASE WHEN count(stats_max_value) = count(*) THEN max(try_cast(stats_max_value AS HUGEINT)) END::VARCHAR AS high, "
+        f"CASE WHEN count(stats_min_value) = count(*) THEN {low} END::VARCHAR AS low, "
+        f"CASE WHEN count(stats_max_value) = count(*) THEN {high} END::VARCHAR AS high, "
         "coalesce(sum(stats_null_count) = sum(num_values), false) AS empty FROM parquet_metadata($paths) "
         "WHERE path_in_schema IN ('sequence', 'source_offset', 'ts_event_ns') GROUP BY ALL"
     )

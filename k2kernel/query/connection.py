@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from k2kernel.config import Settings
 
+
 @dataclass(frozen=True)
 class Query:
     """One SELECT ready to run: its text, the values bound to its `$names`, the statements that make the temporary views

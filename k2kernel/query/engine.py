@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,11 +21,11 @@ from k2kernel.query.order import event_key, order_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Pinned, Scan, Values, as_view, query
-from k2kernel.query.selection import Instrument, Selection, parse_limit, parse_symbols, parse_venue
+from k2kernel.query.selection import Instrument, Selection, leading, parse_limit, parse_symbols, parse_venue
 from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
 from k2kernel.query.summary import Summary
 from k2kernel.schemas import KINDS, TABLES
-from k2kernel.times import AsOf, AsOfLike, parse_as_of, parse_range, parse_sessions
+from k2kernel.times import AsOf, AsOfLike, Range, parse_as_of, parse_range, parse_sessions
 
 if TYPE_CHECKING:
     from k2kernel.lake import Lake
@@ -68,8 +68,8 @@ class QueryEngine:
         `limit` keeps the first rows of that order. AmbiguousSymbol where a symbol is on several venues and `venue` is
         not given; UnknownSymbol where neither trades nor quotes have it.
         """
-        pinned, selection = self._selected("trades", symbol, venue, session, start, end, as_of)
-        return self._events(pinned, selection, raw, limit, columns)
+        wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), as_of)
+        return self._events(wanted, raw, limit, columns)
 
     def quotes(
         self,
@@ -85,8 +85,8 @@ class QueryEngine:
         columns: Sequence[str] | None = None,
     ) -> Result:
         """The quotes, with the words of `trades`; `raw` changes nothing, because no quote is ever undone."""
-        pinned, selection = self._selected("quotes", symbol, venue, session, start, end, as_of)
-        return self._events(pinned, selection, raw, limit, columns)
+        wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), as_of)
+        return self._events(wanted, raw, limit, columns)
 
     def bars(
         self,
@@ -111,10 +111,10 @@ class QueryEngine:
         """
         parsed, of = parse_interval(interval), parse_of(of)
         table = "trades" if of == "trades" else "quotes"
-        pinned, selection = self._selected(table, symbol, venue, session, start, end, as_of)
+        wanted = self._selected(table, symbol, venue, parse_range(session, start, end), as_of)
         names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
-        planned, zone = self._bars(pinned, selection, parsed, of, eligible)
-        return Result(self._database, planned, {table: pinned.snapshot_id}, list(names), zone)
+        planned, zone = self._bars(wanted, parsed, of, eligible)
+        return Result(self._database, planned, {table: wanted.pinned.snapshot_id}, list(names), zone)
 
     def summary(
         self,
@@ -131,13 +131,12 @@ class QueryEngine:
             raise InvalidParameter("session", session, "is more than one session", "Use bars with interval='session'")
         if not isinstance(symbol, str):
             raise InvalidParameter("symbol", symbol, "is not one symbol", 'Write it like "BHP"')
-        pinned, selection = self._selected("trades", symbol, venue, day.first, None, None, as_of)
-        more = "min(ts_event) AS first, max(ts_event) AS last"
-        planned, _ = self._bars(pinned, selection, Interval(SESSION), "trades", eligible, more)
+        wanted = self._selected("trades", symbol, venue, Range(day), as_of)
+        planned, _ = self._bars(wanted, Interval(SESSION), "trades", eligible, times=True)
         found = self._database.arrow(planned).to_pylist()
-        return Summary.of(found[0], pinned.snapshot_id) if found else self._no_trades(
-            pinned, selection, day.first, eligible, as_of
-        )
+        if found:
+            return Summary.of(found[0], wanted.pinned.snapshot_id)
+        return self._without_trades(wanted, day.first, eligible)
 
     def sql(
         self,
@@ -159,7 +158,7 @@ class QueryEngine:
         scans = {name: wanted.scan(pinned) for name, pinned in pins.items()}
         views = tuple(as_view(name, scan, name.partition("@")[0] == RAW) for name, scan in scans.items())
         planned = replace(query(statement.text, Values(), *scans.values()), values=values, views=views)
-        return Result(self._database, planned, _snapshots(pins.values()))
+        return Result(self._database, planned, _snapshots_read(statement, pins))
 
     def symbols(self, as_of: AsOfLike = None) -> Result:
         """Every instrument: symbol, venue, trades and quotes (rows as received), first_session, last_session, first
@@ -175,12 +174,12 @@ class QueryEngine:
         """Every table: table, rows, bytes, files, symbols, first, last (ts_event), snapshot_id, snapshots (how many
         are kept).
         """
-        pins = [found for name in TABLES if (found := self._pin_or_none(name, parse_as_of(as_of))) is not None]
+        pins = self._pin_some(TABLES, parse_as_of(as_of))
         planned = metadata.stats(pins, self._catalogue)
         return Result(self._database, planned, _snapshots(pins), list(metadata.STATS_COLUMNS))
 
     def _of_catalogue(self, text: str, columns: Sequence[str], as_of: AsOfLike) -> Result:
-        pins = [self._pin(kind, parse_as_of(as_of)) for kind in KINDS] if as_of is None else self._others("", parse_as_of(as_of))
+        pins = self._pin_some(("trades", "quotes"), parse_as_of(as_of))
         frames = {f"k2_{pinned.name}": partial(self._catalogue.entries, pinned) for pinned in pins}
         planned = Query(metadata.over(text, frames.keys()), frames=frames)
         return Result(self._database, planned, _snapshots(pins), list(columns))
@@ -197,6 +196,12 @@ class QueryEngine:
     def _pin(self, table: str, as_of: AsOf | None) -> Pinned:
         return Pinned(self.lake, table, self.lake.resolve(table, as_of))
 
+    def _pin_some(self, tables: Iterable[str], as_of: AsOf | None) -> list[Pinned]:
+        """The tables that have such a state; UnknownReference where none has: an id is a state of one table only."""
+        names = list(tables)
+        found = [pinned for name in names if (pinned := self._pin_or_none(name, as_of)) is not None]
+        return found or [self._pin(names[0], as_of)]
+
     def _pin_or_none(self, table: str, as_of: AsOf | None) -> Pinned | None:
         """As `_pin`; None where the table has no such state, which is one of another table."""
         try:
@@ -204,30 +209,28 @@ class QueryEngine:
         except UnknownReference:
             return None
 
-    def _selected(
-        self, table: str, symbol: Symbols, venue: str | None, session: object, start: object, end: object, as_of: AsOfLike
-    ) -> tuple[Pinned, Selection]:
+    def _selected(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, as_of: AsOfLike) -> _Wanted:
         """The pinned table, and which of its rows are asked for."""
-        wanted, symbols, venue = parse_range(session, start, end), parse_symbols(symbol), parse_venue(venue)
-        at = parse_as_of(as_of)
+        symbols, venue, at = parse_symbols(symbol), parse_venue(venue), parse_as_of(as_of)
         pinned = self._pin(table, at)
         if symbols is None:
-            return pinned, Selection(wanted, None, venue)
+            return _Wanted(pinned, Selection(wanted, None, venue), at)
         elsewhere = partial(self._others, table, at)
         found = (Instrument(name, self._catalogue.venue(pinned, name, venue, elsewhere)) for name in symbols)
-        return pinned, Selection(wanted, tuple(found), venue)
+        return _Wanted(pinned, Selection(wanted, tuple(found), venue), at)
 
     def _others(self, table: str, as_of: AsOf | None) -> list[Pinned]:
         """The other event tables: a symbol may have quotes and no trades."""
         pins = (self._pin_or_none(kind, as_of) for kind in KINDS if kind != table)
         return [pinned for pinned in pins if pinned is not None]
 
-    def _events(
-        self, pinned: Pinned, selection: Selection, raw: bool, limit: int | None, columns: Sequence[str] | None
-    ) -> Result:
+    def _events(self, wanted: _Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None) -> Result:
+        pinned, selection = wanted.pinned, wanted.selection
         names, most = _columns(pinned.name, columns), parse_limit(limit)
         values, scan = Values(), selection.scan(pinned)
         conditions = selection.conditions(values)
+        if most is not None and selection.whole_files and (raw or not scan.undoing):
+            scan = Scan(pinned, leading(scan.files, most), scan.undoing)
         order = order_by(scan.files, self._catalogue.bounds(scan.files), selection.one_instrument)
         text = f"SELECT {', '.join(names)} FROM {scan.of(*names).relation(raw, values.bind)}"
         text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -243,9 +246,10 @@ class QueryEngine:
         return known[codes[0]].zone if codes is not None and len(codes) == 1 and codes[0] in known else None
 
     def _bars(
-        self, pinned: Pinned, selection: Selection, interval: Interval, of: str, eligible: str, more: str = ""
+        self, wanted: _Wanted, interval: Interval, of: str, eligible: str, *, times: bool = False
     ) -> tuple[Query, str | None]:
-        values, scan = Values(), selection.scan(pinned)
+        """The statement of bars, and the zone to show them in."""
+        values, selection, scan = Values(), wanted.selection, wanted.selection.scan(wanted.pinned)
         codes = self._venue_codes(selection, scan)
         policies = self._policies(codes, eligible if of == "trades" else ALL)
         declared = [declared_venue(code, self.lake.settings.home) for code in codes]
@@ -255,9 +259,10 @@ class QueryEngine:
             buckets(interval, declared, _span_us(scan)),
             event_key(scan.files, self._catalogue.bounds(scan.files), interval.within_session),
             counting(policies, values),
+            times,
         )
-        text = planned.sql(scan, selection, values, more)
-        return query(text, values, scan), declared[0].zone if len(declared) == 1 else None
+        zones = {venue.zone for venue in declared}
+        return query(planned.sql(scan, selection, values), values, scan), zones.pop() if len(zones) == 1 else None
 
     def _venue_codes(self, selection: Selection, scan: Scan) -> list[str]:
         """The venues that the rows can be of: as asked for, as statistics tell, else as the catalogue knows."""
@@ -268,22 +273,28 @@ class QueryEngine:
         home = self.lake.settings.home
         return {code: policy(code, eligible, home) for code in codes} or {"": policy("", eligible, home)}
 
-    def _no_trades(
-        self, pinned: Pinned, selection: Selection, day: date, eligible: str, as_of: AsOfLike
-    ) -> Summary:
-        assert selection.instruments is not None
-        of, home = selection.instruments[0], self.lake.settings.home
-        quotes = self._pin_or_none("quotes", parse_as_of(as_of))
+    def _without_trades(self, wanted: _Wanted, day: date, eligible: str) -> Summary:
+        """The summary of a session in which no trade counts: how many quotes there are."""
+        assert wanted.selection.instruments is not None  # noqa: S101 - a summary is of one instrument
+        of = wanted.selection.instruments[0]
         count = 0
-        if quotes is not None:
-            values, scan = Values(), selection.scan(quotes)
-            where = " AND ".join(selection.conditions(values))
+        if (quotes := self._pin_or_none("quotes", wanted.as_of)) is not None:
+            values, scan = Values(), wanted.selection.scan(quotes)
+            where = " AND ".join(wanted.selection.conditions(values))
             text = f"SELECT count(*) AS n FROM {scan.of().relation(True, values.bind)} WHERE {where}"
             count = self._database.arrow(query(text, values, scan))["n"][0].as_py()
-        name = policy(of.venue, eligible, home).name
-        return Summary(
-            of.symbol, of.venue, day, eligible=name, snapshot_id=pinned.snapshot_id, quote_count=count
-        )
+        name = policy(of.venue, eligible, self.lake.settings.home).name
+        pin = wanted.pinned.snapshot_id
+        return Summary(of.symbol, of.venue, day, eligible=name, snapshot_id=pin, quote_count=count)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A pinned table, the rows of it that are asked for, and the `as_of` it was pinned by."""
+
+    pinned: Pinned
+    selection: Selection
+    as_of: AsOf | None
 
 
 def _columns(table: str, columns: Sequence[str] | None) -> tuple[str, ...]:
@@ -319,8 +330,10 @@ def _span_us(scan: Scan) -> tuple[int, int]:
 
 
 def _snapshots(pins: Iterable[Pinned]) -> dict[str, int | None]:
-    """The snapshot of each table; of a table that is read at several states, the first."""
-    found: dict[str, int | None] = {}
-    for pinned in pins:
-        found.setdefault(pinned.name, pinned.snapshot_id)
-    return found
+    return {pinned.name: pinned.snapshot_id for pinned in pins}
+
+
+def _snapshots_read(statement: Statement, pins: Mapping[str, Pinned]) -> dict[str, int | None]:
+    """The snapshot of each table; a table with its own clause is named with it, as `trades AS OF eod`."""
+    labels = {found.relation.lower(): f"{found.table} AS OF {found.as_of}" for found in statement.travels}
+    return {labels.get(name, pinned.name): pinned.snapshot_id for name, pinned in pins.items()}

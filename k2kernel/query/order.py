@@ -97,9 +97,7 @@ def sources_meet(files: Sequence[LakeFile], per_session: bool) -> bool:
 
 
 def _starts_in(file: LakeFile, other: LakeFile) -> bool:
-    assert file.ts_event_max is not None
-    assert other.ts_event_min is not None
-    return other.ts_event_min <= file.ts_event_max
+    return (other.ts_event_min or 0) <= (file.ts_event_max or 0)
 
 
 def _meet(one: LakeFile, other: LakeFile, per_session: bool) -> bool:
@@ -113,6 +111,6 @@ def _meet(one: LakeFile, other: LakeFile, per_session: bool) -> bool:
 
 
 def _overlap(one: tuple[str | None, str | None], other: tuple[str | None, str | None]) -> bool:
-    return (
-        one[0] is None or other[1] is None or one[0] <= other[1]
-    ) and (other[0] is None or one[1] is None or other[0] <= one[1])
+    return (one[0] is None or other[1] is None or one[0] <= other[1]) and (
+        other[0] is None or one[1] is None or other[0] <= one[1]
+    )

@@ -26,7 +26,14 @@ _FLIPPED = {
 }
 _FROM_BELOW = ("COMPARE_EQUAL", "COMPARE_GREATERTHAN", "COMPARE_GREATERTHANOREQUALTO")
 _FROM_ABOVE = ("COMPARE_EQUAL", "COMPARE_LESSTHAN", "COMPARE_LESSTHANOREQUALTO")
-_CASTS = ("DATE", "TIMESTAMP WITH TIME ZONE", "VARCHAR")
+_CASTS: Mapping[str, tuple[str, ...]] = {
+    "symbol": ("VARCHAR",),
+    "venue": ("VARCHAR",),
+    "session": ("DATE",),
+    "ts_event": ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"),
+}
+"""The columns that files are pruned by, and the types that a constant may be cast to without meaning another one."""
+_TEXTS = ("symbol", "venue")
 
 
 @dataclass
@@ -101,7 +108,7 @@ def _compare(found: Pushdown, column: str | None, kind: str, value: object) -> N
     if column is None or value is None:
         return
     bounds: Bounds = getattr(found, column)
-    if column in ("symbol", "venue"):
+    if column in _TEXTS:
         if kind == "COMPARE_EQUAL":
             bounds.only([value])
         return
@@ -114,7 +121,7 @@ def _compare(found: Pushdown, column: str | None, kind: str, value: object) -> N
 def _among(found: Pushdown, column: str | None, values: Sequence[Any]) -> None:
     if column is None or not values or None in values:
         return
-    if column in ("symbol", "venue"):
+    if column in _TEXTS:
         getattr(found, column).only(values)
     else:
         getattr(found, column).at_least(min(values))
@@ -125,16 +132,16 @@ def _column(node: Mapping[str, Any]) -> str | None:
     if node.get("class") != "COLUMN_REF":
         return None
     name = str(node["column_names"][-1]).lower()
-    return name if name in ("symbol", "venue", "session", "ts_event") else None
+    return name if name in _CASTS else None
 
 
 def _constant(column: str | None, node: Mapping[str, Any], values: Mapping[str, object]) -> Any:
-    """The value of a constant as the column compares it: a text, a date, or ns since 1970; None where that is unsure."""
+    """A constant as the column compares it: a text, a date, or ns since 1970; None where that is unsure."""
     if column is None:
         return None
-    value = _python(node, values)
-    if column in ("symbol", "venue"):
-        return value if isinstance(value, str) and node.get("class") != "CAST" else None
+    value = _python(column, node, values)
+    if column in _TEXTS:
+        return value if isinstance(value, str) else None
     if not isinstance(value, str | date):
         return None
     try:
@@ -145,11 +152,13 @@ def _constant(column: str | None, node: Mapping[str, Any], values: Mapping[str, 
         return None
 
 
-def _python(node: Mapping[str, Any], values: Mapping[str, object]) -> object:
+def _python(column: str, node: Mapping[str, Any], values: Mapping[str, object]) -> object:
+    """The value of a parameter or of a text, also of one that is cast to the column's own type."""
     kind = node.get("class")
     if kind == "PARAMETER":
         return values.get(node["identifier"])
-    if kind == "CAST" and node["cast_type"].get("id") in _CASTS and node["child"].get("class") == "CONSTANT":
-        return _python(node["child"], values)
+    if kind == "CAST" and str(node.get("type_expr", {}).get("type_name", "")).upper() in _CASTS[column]:
+        node = node["child"]
+        kind = node.get("class")
     literal = node.get("literal") if kind == "CONSTANT" else None
     return literal["text"] if literal and literal.get("kind") == "STRING" else None

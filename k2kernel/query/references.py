@@ -77,14 +77,13 @@ def travel(text: str, params: Mapping[str, object], name_of: Mapping[str, str]) 
     if not _HINT.search(text):
         return text, []
     found = tokens(text)
+    clauses = [clause for at in range(len(found)) if (clause := _clause(found, at)) is not None]
     edits: list[tuple[int, int, str]] = []
     travels: list[Travel] = []
-    at = 0
-    while at < len(found):
-        clause = _clause(found, at)
-        if clause is not None:
-            travels.append(_take_out(found, clause, params, name_of, edits, len(travels)))
-        at = at + 1 if clause is None else clause.last
+    for number, clause in enumerate(clauses, start=1):
+        changes, table, relation = _take_out(found, clause, name_of, number)
+        edits += changes
+        travels.append(Travel(relation, table, _as_of(clause, params)))
     return _edited(text, edits), travels
 
 
@@ -95,6 +94,8 @@ def _clause(found: Sequence[Token], at: int) -> _Clause | None:
         closed = at + 4 + len(value) < len(found) and found[at + 4 + len(value)].text == ")"
         return _Clause(at, at + 5 + len(value), words[2], value) if value and closed else None
     offset = 1 if words[0] == "for" else 0
+    if offset == 0 and at > 0 and found[at - 1].word == "for":
+        return None  # a part of the clause that starts at FOR
     if words[offset] in (*_TIMES, *_VERSIONS[:2]) and words[offset + 1 : offset + 3] == ["as", "of"]:
         value = _value(found, at + offset + 3)
         return _Clause(at, at + offset + 3 + len(value), words[offset], value) if value else None
@@ -113,26 +114,25 @@ def _value(found: Sequence[Token], at: int) -> Sequence[Token]:
 
 
 def _take_out(
-    found: Sequence[Token],
-    clause: _Clause,
-    params: Mapping[str, object],
-    name_of: Mapping[str, str],
-    edits: list[tuple[int, int, str]],
-    number: int,
-) -> Travel:
-    """Note the edits for one clause: the table gets its own name, the clause goes, and an alias keeps the old name."""
+    found: Sequence[Token], clause: _Clause, name_of: Mapping[str, str], number: int
+) -> tuple[list[tuple[int, int, str]], str, str]:
+    """The edits that take a clause out, the table it is about, and the name that the table has then.
+
+    The table's name becomes one of its own, and an alias keeps the old one for columns such as trades.price.
+    """
     start, end, has_alias = _table_before(found, clause.first)
     name = _unquoted(found[end - 1].text)
     table = name_of.get(name.lower())
     if table is None:
         raise SqlRefused(f"{name!r} has no past states", f"Tables that have: {', '.join(sorted(name_of))}")
-    relation = f"{name}@{number + 1}"
+    relation = f"{name}@{number}"
     follows = found[clause.last] if clause.last < len(found) else None
     has_alias = has_alias or (follows is not None and (follows.kind == "identifier" or follows.word == "as"))
-    edits.append((found[start].start, found[end - 1].end, f'"{relation}"'))
-    replacement = "" if has_alias else f'AS "{name}"'
-    edits.append((found[clause.first].start, found[clause.last - 1].end, replacement))
-    return Travel(relation, table, _as_of(clause, params))
+    edits = [
+        (found[start].start, found[end - 1].end, f'"{relation}"'),
+        (found[clause.first].start, found[clause.last - 1].end, "" if has_alias else f'AS "{name}"'),
+    ]
+    return edits, table, relation
 
 
 def _table_before(found: Sequence[Token], at: int) -> tuple[int, int, bool]:

@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from k2kernel.errors import MissingExtra
 from k2kernel.query.connection import Database, Query
 
 if TYPE_CHECKING:
@@ -63,13 +64,16 @@ class Result:
         """All rows as a Polars frame."""
         import polars as pl
 
-        frame = pl.from_arrow(self.to_arrow())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return pl.DataFrame(self.to_arrow())
 
     def to_pandas(self) -> pd.DataFrame:
         """All rows as a pandas frame; decimals and dates stay Python objects, exact."""
-        return self.to_arrow().to_pandas()
+        try:
+            import pandas  # noqa: F401, ICN001 - Arrow asks for it
+        except ImportError as exc:
+            raise MissingExtra("pandas", "notebook") from exc
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
 
     def to_duckdb(self) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation over the rows, on a connection of its own that reads the warehouse only."""
@@ -142,5 +146,3 @@ def _text(value: Any, zone: ZoneInfo) -> str:
 
 def _local(moment: datetime, zone: ZoneInfo) -> str:
     return moment.astimezone(zone).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
-
-

@@ -39,6 +39,12 @@ class Selection:
         """True where all rows are of one instrument."""
         return self.instruments is not None and len(self.instruments) == 1
 
+    @property
+    def whole_files(self) -> bool:
+        """True where a file's rows are either all selected or not at all, so that statistics can count them."""
+        by_time = isinstance(self.range.start, int) or isinstance(self.range.end, int)
+        return self.instruments is None and self.venue is None and not by_time
+
     def scan(self, pinned: Pinned) -> Scan:
         """The files of a pinned table that may hold such rows."""
         around = self._prune(pinned, None)
@@ -82,8 +88,9 @@ class Selection:
         venues = {item.venue for item in self.instruments}
         symbols = [item.symbol for item in self.instruments]
         if len(venues) > 1:
-            pairs = (f"symbol = {values.bind(it.symbol)} AND venue = {values.bind(it.venue)}" for it in self.instruments)
-            return [f"symbol IN ({_bound(values, symbols)})", f"({' OR '.join(pairs)})"]
+            pairs = ((values.bind(item.symbol), values.bind(item.venue)) for item in self.instruments)
+            either = " OR ".join(f"symbol = {symbol} AND venue = {venue}" for symbol, venue in pairs)
+            return [f"symbol IN ({_bound(values, symbols)})", f"({either})"]
         which = f"symbol IN ({_bound(values, symbols)})" if symbols else "false"
         return [which, *(f"venue = {values.bind(venue)}" for venue in venues)]
 
@@ -109,8 +116,10 @@ def _bound(values: Values, items: Sequence[object]) -> str:
 
 
 def _bound_instant(values: Values, instant: int, exact: str, coarse: str) -> list[str]:
-    """`event <exact> instant`. A whole µs is compared on ts_event alone, which is the floor of the ns; another one needs
-    the ns as well, and the coarse comparison lets row groups be skipped.
+    """`event <exact> instant`.
+
+    A whole µs is compared on ts_event alone, which is the floor of the ns; another one needs the ns as well, and the
+    coarse comparison lets row groups be skipped.
     """
     us, rest = divmod(instant, 1_000)
     if rest == 0:
@@ -119,6 +128,19 @@ def _bound_instant(values: Values, instant: int, exact: str, coarse: str) -> lis
         f"ts_event {coarse} make_timestamptz({values.bind(us)})",
         f"{EVENT_NS} {exact} {values.bind(instant)}",
     ]
+
+
+def leading(files: Sequence[LakeFile], rows: int) -> list[LakeFile]:
+    """The files that can hold one of the first `rows` events, where every row of `files` is wanted."""
+    bounds = [(file.ts_event_max, file.rows) for file in files if file.ts_event_max is not None]
+    if len(bounds) < len(files) or any(file.deletes or file.has_deletion_vector for file in files):
+        return list(files)
+    found = 0
+    for latest, count in sorted(bounds):
+        found += count
+        if found >= rows:
+            return [file for file in files if file.ts_event_min is None or file.ts_event_min <= latest]
+    return list(files)
 
 
 def parse_symbols(symbol: object) -> tuple[str, ...] | None:

@@ -28,8 +28,15 @@ NAMES = {name: name for name in TABLES} | {RAW: "trades"}
 TABLE_FUNCTIONS = ("generate_series", "range", "unnest")
 _QUERY_NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
 _RELATIONS = ("BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "SHOW_REF")
-_FORBIDDEN = ["create_sort_key", "currval", "current_setting", "getenv", "getvariable", "json_execute_serialized_sql", "nextval", "parse_duckdb_log_message", "query", "query_table", "set_config", "setval", "sleep_ms", "stats", "txid_current", "which_secret", "write_log"]
-_FORBIDDEN_PREFIXES = ("__internal", "duckdb_", "glob", "k2_", "pg_", "pragma_", "read_", "scan_", "sniff_", "write_")
+_FORBIDDEN = (
+    *("create_sort_key", "currval", "current_setting", "getenv", "getvariable", "json_execute_serialized_sql"),
+    *("nextval", "parse_duckdb_log_message", "query", "query_table", "set_config", "setval", "sleep_ms", "stats"),
+    *("txid_current", "which_secret"),
+)
+_FORBIDDEN_PREFIXES = (
+    *("__internal", "duckdb_", "glob", "k2_", "pg_", "pragma_"),
+    *("read_", "scan_", "sniff_", "write_"),
+)
 _REMEDY = "One SELECT, WITH, VALUES, DESCRIBE or SUMMARIZE statement over the lake's tables runs"
 
 
@@ -190,7 +197,7 @@ def bound(statement: Statement, params: Mapping[str, object] | Sequence[object] 
     missing = sorted(statement.parameters - given.keys())
     if missing:
         names = ", ".join(f"${name}" for name in missing)
-        raise QueryError(f"The statement uses {names}, which params does not give", f"Give params={{{missing[0]!r}: …}}")
+        raise QueryError(f"The statement uses {names}, which params does not give", f"Give {missing[0]!r} in params")
     return {name: _value(name, given[name]) for name in sorted(statement.parameters)}
 
 

@@ -12,9 +12,9 @@ from typing import Any
 class Summary:
     """A session of one instrument, of the trades that count by the policy `eligible`.
 
-    Prices and sums are exact decimals, `vwap` is rounded half to even at twelve. `first` and `last` are the UTC times of
-    the first and last trade. Without trades `trade_count` is 0 and prices, sums and times are None; `quote_count` still
-    says how many quotes there are (None: they were not counted, because there are trades).
+    Prices and sums are exact decimals, `vwap` is rounded half to even at twelve. `first` and `last` are the UTC times
+    of the first and last trade. Without trades `trade_count` is 0 and prices, sums and times are None; `quote_count`
+    then says how many quotes there are (None: they were not counted, because there are trades).
     """
 
     symbol: str
