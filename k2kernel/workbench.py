@@ -1,4 +1,4 @@
-"""The workbench: one object for loading, asking and looking back. Every door (CLI, notebook, server) goes through it."""
+"""The workbench: one object for loading, asking and looking back; every door (CLI, notebook, server) uses it."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def expand(paths: Paths) -> list[Path]:
     for path in given:
         text = str(path)
         if any(mark in text for mark in "*?[") and not Path(text).exists():
-            found = sorted(glob(text))
+            found = sorted(glob(text))  # noqa: PTH207 - a pattern may be absolute
             if not found:
                 raise FileFault(text, "matches no file", "Check the pattern")
             files += map(Path, found)

@@ -356,9 +356,11 @@ def test_parallel_reads_do_not_mix(lake: Lake, engine: QueryEngine) -> None:
 
     def read(symbol: str) -> bool:
         text = "WITH trades AS (SELECT * FROM trades WHERE symbol = $s) SELECT DISTINCT symbol FROM trades"
-        return column(engine.sql(text, {"s": symbol}), "symbol") == [symbol] == [
-            *dict.fromkeys(column(engine.trades(symbol), "symbol"))
-        ]
+        return (
+            column(engine.sql(text, {"s": symbol}), "symbol")
+            == [symbol]
+            == [*dict.fromkeys(column(engine.trades(symbol), "symbol"))]
+        )
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read, symbols * 5))
@@ -367,13 +369,15 @@ def test_parallel_reads_do_not_mix(lake: Lake, engine: QueryEngine) -> None:
 def test_files_outside_the_range_are_not_opened(lake: Lake, engine: QueryEngine) -> None:
     days = [DAY + number * DAYS for number in range(3)]
     add(lake, "a", [event(session=day, ts_event=at(0, day)) for day in days])
-    files = {file.session: Path(file.path.removeprefix("file://")) for file in lake.files("trades", lake.head("trades"))}
+    files = {
+        file.session: Path(file.path.removeprefix("file://")) for file in lake.files("trades", lake.head("trades"))
+    }
     files[days[0]].unlink()
     assert engine.trades("BHP", session=days[1]).to_arrow().num_rows == 1
     assert engine.trades("BHP", start=at(-1, days[1])).to_arrow().num_rows == 2
     for where, values in (
         ("session >= '2014-03-11'", {}),
-        ("session > $d AND symbol = 'BHP'", {"d": date(2014, 3, 10)}),
+        ("session >= $d AND symbol = 'BHP'", {"d": date(2014, 3, 11)}),
         ("ts_event >= $t", {"t": at(0, days[1])}),
         ("session IN ('2014-03-11', '2014-03-12')", {}),
         ("session BETWEEN DATE '2014-03-11' AND '2014-03-12' AND price > 0", {}),

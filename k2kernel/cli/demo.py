@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from k2kernel.cli.output import frame
+from k2kernel.cli.output import show
 from k2kernel.errors import FileFault, InvalidParameter
 
 if TYPE_CHECKING:
     from k2kernel.workbench import Workbench
 
 _BAR = "▁▂▃▄▅▆▇█"
-_DAILY = ["session", "open", "high", "low", "close", "volume", "vwap", "n_trades", "eligible"]
-_MIDS = ["session", "open", "high", "low", "close", "n_quotes"]
+_TRADES = ["open", "high", "low", "close", "volume", "vwap", "n_trades", "eligible"]
+_MIDS = ["open", "high", "low", "close", "n_quotes"]
 _NOT_DATA = {".md", ".origin", ".toml", ".py", ".html", ".pdf"}
 
 
@@ -32,7 +32,7 @@ def run(bench: Workbench, data: Path | None) -> None:
         _load(bench, _files(data))
     _tables(bench)
     _say("Instruments")
-    frame(bench.symbols().head(12), columns=["symbol", "venue", "trades", "quotes", "first_session", "last_session"])
+    show(bench.symbols(), 12, ["symbol", "venue", "trades", "quotes", "first_session", "last_session"])
     busiest = _busiest(bench)
     if busiest is not None:
         _show(bench, busiest)
@@ -88,7 +88,7 @@ def _ingest(bench: Workbench, path: Path) -> bool:
 
 def _tables(bench: Workbench) -> None:
     _say("Tables")
-    frame(bench.stats().head(), columns=["table", "rows", "bytes", "files", "first", "last"])
+    show(bench.stats(), 20, ["table", "rows", "bytes", "files", "first", "last"])
 
 
 def _busiest(bench: Workbench) -> dict[str, Any] | None:
@@ -106,12 +106,12 @@ def _show(bench: Workbench, busiest: dict[str, Any]) -> None:
     symbol, venue, session = busiest["symbol"], busiest["venue"], str(busiest["session"])
     of = "trades" if busiest["of"] == "trades" else "mid"
     _say(f"{symbol} on {venue}, session by session (of {of}; which trades count is the venue's policy)")
-    frame(bench.bars(symbol, "session", venue=venue, of=of).head(), columns=_DAILY if of == "trades" else _MIDS)
+    columns = _TRADES if of == "trades" else _MIDS
+    show(bench.bars(symbol, "session", venue=venue, of=of), 10, ["session", *columns])
     _say(f"{symbol} on {session}, minute by minute")
     bars = bench.bars(symbol, "1m", venue=venue, session=session, of=of)
-    table = bars.to_arrow()
-    _chart([close for close in table["close"].to_pylist() if close is not None])
-    frame(table.slice(0, 8), bars.zone, ["ts_open", *(_DAILY if of == "trades" else _MIDS)[1:]])
+    _chart([close for close in bars.to_arrow()["close"].to_pylist() if close is not None])
+    show(bars, 8, ["ts_open", *columns])
 
 
 def _chart(closes: list[Any], width: int = 100) -> None:

@@ -7,7 +7,7 @@ digits and Z, snapshot ids as strings; a list is a JSON array, in CSV its items 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from enum import StrEnum
 from itertools import chain
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from k2kernel.query import Result
 
 _SHOWN = 20
-_WIDEST = 10_000
-"""Wider than any table, so that no cell is cut: a terminal wraps long lines by itself."""
-
 
 
 class Output(StrEnum):
@@ -45,23 +42,28 @@ def rows(result: Result, output: Output, limit: int | None) -> None:
     """Write a result to standard output."""
     if output is Output.table:
         most = _SHOWN if limit is None else limit
-        found = result.head(most + 1)
-        frame(found.slice(0, most), result.zone)
-        if found.num_rows > most:
+        if show(result, most) and limit is None:
             typer.echo(f"first {most} rows; --limit N shows more, -o csv writes all", err=True)
         return
-    batches = result.batches() if limit is None else result.head(limit).to_batches()
-    write(batches, output)
+    write(result.batches(limit=limit), output)
 
 
-def write(batches: Any, output: Output) -> None:
-    """Write Arrow batches (at least their schema) in a machine format."""
+def show(result: Result, most: int, columns: Sequence[str] | None = None) -> bool:
+    """The first rows as a table for people, of some columns; true where there are more rows."""
+    found = result.shown(most)
+    names = [heading.partition(" ")[0] for heading in found.headings]
+    at = [names.index(name) for name in columns] if columns else range(len(names))
+    cells = [[row[n] for n in at] for row in found.cells]
+    grid([found.headings[n] for n in at], [found.numbers[n] for n in at], cells)
+    return found.more
+
+
+def write(batches: Iterable[pa.RecordBatch], output: Output) -> None:
+    """Write Arrow batches (at least one, for the schema) in a machine format."""
     import pyarrow as pa
 
     stream = iter(batches)
-    first = next(stream, None)
-    if first is None:
-        raise RuntimeError("a result without a schema")
+    first = next(stream)
     everything = chain([first], stream)
     if output in (Output.json, Output.csv):
         _text(everything, first.schema, output)
@@ -134,7 +136,7 @@ def record(found: Any, output: Output) -> None:
         return
     width = max(len(each.name) for each in fields(found))
     for each in fields(found):
-        typer.echo(f"{each.name:<{width}}  {_cell(getattr(found, each.name), None)}")
+        typer.echo(f"{each.name:<{width}}  {_cell(getattr(found, each.name))}")
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -143,48 +145,36 @@ def _plain(name: str, value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def frame(table: pa.Table, zone: str | None = None, columns: Sequence[str] | None = None) -> None:
-    """A table for people (of some `columns`), as wide as it needs to be; times in `zone`, or UTC."""
-    from zoneinfo import ZoneInfo
-
-    from rich.console import Console
-    from rich.table import Table
-
+def frame(table: pa.Table, columns: Sequence[str] | None = None) -> None:
+    """An Arrow table for people; times in UTC."""
     table = table if columns is None else table.select(list(columns))
-    shown = Table(box=None, header_style="bold", pad_edge=False)
-    for field in table.schema:
-        title = f"{field.name} ({zone or 'UTC'})" if _is_time(field) else field.name
-        shown.add_column(title, justify="right" if _is_number(field) else "left", no_wrap=True)
-    where = ZoneInfo(zone or "UTC")
-    cells = [[_cell(value, where) for value in column.to_pylist()] for column in table.columns]
-    for row in zip(*cells, strict=True):
-        shown.add_row(*row)
-    console = Console(highlight=False, markup=False, width=_WIDEST)
-    console.print(shown, soft_wrap=True)
+    cells = [[_cell(value) for value in column.to_pylist()] for column in table.columns]
+    numbers = [str(kind).startswith(("int", "decimal", "double", "uint", "float")) for kind in table.schema.types]
+    grid(table.column_names, numbers, list(zip(*cells, strict=True)))
 
 
-def _is_time(field: pa.Field) -> bool:
-    return getattr(field.type, "tz", None) is not None
+def grid(headings: Sequence[str], numbers: Sequence[bool], cells: Sequence[Sequence[str]]) -> None:
+    """Rows of text under headings, numbers to the right, as wide as they need to be; a terminal wraps by itself."""
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    place = [str.rjust if number else str.ljust for number in numbers]
+    lines = ["  ".join(put(text, width) for put, text, width in zip(place, row, widths, strict=True)) for row in cells]
+    heading = "  ".join(put(text, width) for put, text, width in zip(place, headings, widths, strict=True))
+    typer.secho(heading.rstrip(), bold=True)
+    for line in lines:
+        typer.echo(line.rstrip())
 
 
-def _is_number(field: pa.Field) -> bool:
-    return str(field.type).startswith(("int", "decimal", "double", "hugeint", "uint", "float"))
-
-
-def _cell(value: Any, zone: Any) -> str:
+def _cell(value: Any) -> str:
     from datetime import datetime
     from decimal import Decimal
 
     if value is None:
         return ""
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        local = value.astimezone(zone).replace(tzinfo=None) if zone is not None else value
-        return local.isoformat(sep=" ", timespec="microseconds" if value.microsecond % 1000 else "milliseconds")
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(sep=" ", timespec="auto")
     if isinstance(value, Decimal):
         text = f"{value:f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    return str(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)

@@ -54,6 +54,6 @@ def show(
 @app.command()
 def suggest(file: Annotated[Path, typer.Argument(help="a file of an unknown format")]) -> None:
     """Draft a profile for an unknown file, as TOML on standard output."""
-    from k2kernel.profiles.suggest import suggest as draft
+    from k2kernel.ingest.suggest import suggest as draft
 
     typer.echo(draft(file), nl=False)

@@ -17,7 +17,7 @@ _INEXACT = r"\.\d{8}\d*[1-9]"
 def exact(texts: pl.Series, scale: Decimal | None = None) -> pl.Series:
     """The numbers, times `scale`."""
     power, factor = _power_and_factor(scale)
-    shifted = texts if power == 0 else texts + f"e{power}"
+    shifted = _shifted(texts, power)
     if factor == 1:
         return only(shifted.cast(_MONEY, strict=False), ~_loses(texts, power))
     wide = only(shifted.cast(_WIDE, strict=False), _decimals(texts, power) <= 18)
@@ -29,13 +29,26 @@ def exact(texts: pl.Series, scale: Decimal | None = None) -> pl.Series:
 def on_tick(texts: pl.Series, scale: Decimal | None, tick: Decimal, most: Decimal) -> pl.Series:
     """The nearest multiple of `tick`; null where that moves the number by more than `most`."""
     power, factor = _power_and_factor(scale)
-    shifted = texts if power == 0 else texts + f"e{power}"
+    shifted = _shifted(texts, power)
     number = _product(shifted.cast(_WIDE, strict=False), factor)
     steps = (number.cast(pl.Float64) / float(tick)).round().cast(pl.Int64, strict=False)
     snapped = steps.cast(pl.Decimal(38, 0)) * pl.Series([tick], dtype=_MONEY)
     money = snapped.cast(_MONEY, strict=False)
     moved = (money.cast(_WIDE) - number).abs()
     return only(money, moved <= pl.Series([most], dtype=_WIDE))
+
+
+def _shifted(texts: pl.Series, power: int) -> pl.Series:
+    """The texts of the numbers times 10^power."""
+    if power == 0:
+        return texts
+    shifted = texts + f"e{power}"
+    odd = texts.str.contains("[eE]").fill_null(value=False)
+    if not odd.any():
+        return shifted
+    parts = texts.str.extract_groups(r"^([^eE]*)[eE]([+-]?\d{1,4})$")
+    mantissa, exponent = (parts.struct.field(name) for name in parts.struct.fields)
+    return (mantissa + "e" + (exponent.cast(pl.Int64) + power).cast(pl.String)).zip_with(odd, shifted)
 
 
 def _product(numbers: pl.Series, factor: int) -> pl.Series:

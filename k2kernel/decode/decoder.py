@@ -197,6 +197,8 @@ class Decoder:
             rejected.append(rejects(frame[LINE], raw.raw(frame[LINE]), "route", "no route of the profile takes it"))
             return {}
         text = None if skip.kind is None else values.text_of(skip.kind, self._context)
+        if text is not None and skip.kind is not None and skip.kind.map is not None:
+            text = values.through_map(text, skip.kind.model_copy(update={"unmapped": "keep"}))
         kind = pl.lit("other") if text is None else text.fill_null("other")
         counts = frame.select(kind.alias("kind"), LINE)["kind"].value_counts()
         return dict(zip(counts["kind"], counts["count"], strict=True))

@@ -96,6 +96,8 @@ def _column(column: schemas.Column, route: Route, context: Context, steps: Steps
         return Mapped(_absent(column, value, context))
     if column.required and column.type == "string":
         text = pl.when(text != "").then(text)
+    if values.given(value, context):  # an option is taken as it is
+        value = value.model_copy(update={"map": None, "lookup": None})
     mapped = _typed(column, Cell(column.name, steps.text(column.name, text), value, steps))
     return mapped if value.lookup is None else _looked_up(mapped, column, value, context, steps)
 
@@ -120,7 +122,7 @@ def _typed(column: schemas.Column, cell: Cell) -> Mapped:
 def _looked_up(mapped: Mapped, column: schemas.Column, value: Value, context: Context, steps: Steps) -> Mapped:
     """Bad, too, where the lookup does not know the key."""
     key = values.key_of(value, context)
-    if key is None or value.lookup is None or values.given(value, context):
+    if key is None or value.lookup is None:
         return mapped
     key = steps.text(f"{column.name}.key", key)
     unknown = key.is_not_null() & pl.col(f"__text.{column.name}").is_null()

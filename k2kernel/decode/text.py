@@ -81,7 +81,10 @@ _FAULTS = {
 
 def _decoded(raw: pl.Series, encoding: str) -> pl.Series:
     if encoding == "utf-8":
-        return raw.cast(pl.String, strict=False)
+        try:
+            return raw.cast(pl.String)
+        except pl.exceptions.ComputeError:  # some line is not UTF-8: find out which
+            pass
     return pl.Series(raw.name, [_decode(line, encoding) for line in raw], dtype=pl.String)
 
 

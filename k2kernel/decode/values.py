@@ -172,7 +172,7 @@ class Cell:
         """A text through its `map`; one that the map does not know is bad, kept or null as `unmapped` says."""
         if self.value.map is None:
             return Mapped(self.text) if allowed is None else self._one_of(Mapped(self.text), allowed)
-        result = self.steps.value(self.name, _through_map(self.text, self.value))
+        result = self.steps.value(self.name, through_map(self.text, self.value))
         if self.value.unmapped != "reject":
             return Mapped(result) if allowed is None else self._one_of(Mapped(result), allowed)
         known = list(self.value.map)
@@ -190,7 +190,7 @@ class Cell:
 
     def boolean(self) -> Mapped:
         """`true` and `false`, after the map."""
-        text = self.text if self.value.map is None else _through_map(self.text, self.value)
+        text = self.text if self.value.map is None else through_map(self.text, self.value)
         known = ["true", "false"]
         made = text.str.to_lowercase().replace_strict(known, [True, False], default=None, return_dtype=pl.Boolean)
         return self.checked(made, "is neither true nor false")
@@ -209,7 +209,7 @@ class Cell:
         return self.checked(self.text.map_batches(make, return_dtype=MONEY), problem)
 
 
-def _through_map(text: pl.Expr, value: Value) -> pl.Expr:
+def through_map(text: pl.Expr, value: Value) -> pl.Expr:
     """The mapped text; an empty one is null."""
     table = value.map or {}
     default = text if value.unmapped == "keep" else None
@@ -223,7 +223,7 @@ def strings(name: str, value: Value, context: Context, steps: Steps) -> Mapped:
     found = [text for source in sources if (text := text_of(source, context)) is not None]
     if value.map is not None:
         keeping = value.model_copy(update={"unmapped": "keep"})
-        found = [_through_map(text, keeping) for text in found]
+        found = [through_map(text, keeping) for text in found]
     texts = [steps.text(f"{name}.{number}", text) for number, text in enumerate(found)]
     lists = [text.map_batches(partial(_items, separator=value.split), return_dtype=_LIST) for text in texts]
     if not lists:
@@ -239,7 +239,7 @@ def _items(texts: pl.Series, separator: str | None) -> pl.Series:
     distinct = texts.drop_nulls().unique()
     made = pl.lit(distinct)
     lists = pl.concat_list(made) if separator is None else made.str.split(separator)
-    if separator:
+    if separator is not None:
         lists = lists.list.eval(pl.element().str.strip_chars())
     items = pl.select(lists.list.eval(pl.element().filter(pl.element() != ""))).to_series().cast(_LIST)
     codes = texts.cast(pl.Enum(distinct)).to_physical().cast(pl.UInt32).fill_null(len(distinct)).to_numpy()

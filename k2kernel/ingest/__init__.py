@@ -1,7 +1,8 @@
 """The write path: source, decode, append, acknowledge."""
 
-from k2kernel.ingest.files import Options, ingest_file, preview_file
+from k2kernel.ingest.files import ingest_file, preview_file
 from k2kernel.ingest.guess import guess
+from k2kernel.ingest.known import Options
 from k2kernel.ingest.progress import Progress, ProgressBar, silent
 from k2kernel.ingest.receipt import Account, Receipt, TableReceipt, total
 

@@ -7,10 +7,10 @@ orphans. Rejects are committed first, so that no good row is visible before the 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -18,30 +18,18 @@ import polars as pl
 from k2kernel import schemas
 from k2kernel.decode import Decoded, Decoder
 from k2kernel.errors import CommitConflict, FileFault, InvalidParameter
-from k2kernel.ingest.known import ACCOUNT, Loads, Part, Policy, look_up
+from k2kernel.ingest.known import ACCOUNT, REJECTED, TABLES, Loads, Options, Part, by_path, look_up
 from k2kernel.ingest.lookups import resolve
 from k2kernel.ingest.order import SequenceCheck, SequenceDisorder, by_ordinal
-from k2kernel.ingest.progress import Progress, silent
-from k2kernel.ingest.receipt import Account, Receipt, TableReceipt
+from k2kernel.ingest.progress import Phase, Progress, silent
+from k2kernel.ingest.receipt import Account, Receipt, TableReceipt, total
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import Lake, Provenance, SourceRecord
 from k2kernel.profiles import Lookup, Profile
 from k2kernel.sources import Member, digest, members
 
-_REJECTED = "dead_letter"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a file is ingested: what its profile asks for (`values`: symbol, venue, date, …), and what to do when.
-
-    `max_rejects` is the share of lines that may be rejected before the whole file is refused.
-    """
-
-    values: Mapping[str, str] = field(default_factory=dict)
-    replace: bool = False
-    append_grown: bool = False
-    max_rejects: float = 0.01
+_LOOKS = 4
+"""How often to look again at what the lake holds, where another writer was quicker: once for each table of a file."""
 
 
 def ingest_file(
@@ -55,11 +43,14 @@ def ingest_file(
     options = _checked(options or Options(), profile)
     began = time.monotonic()
     lookups = resolve(lake, profile)
-    try:
-        receipt = _Ingest(lake, str(path), profile, options, lookups, progress).run()
-    except CommitConflict:
-        # Another writer was quicker, perhaps with the same file: look again at what is there, once.
-        receipt = _Ingest(lake, str(path), profile, options, lookups, progress).run()
+    for look in range(_LOOKS):
+        try:
+            receipt = _Ingest(lake, Path(path), profile, options, lookups, progress, passes=look).run()
+            break
+        except CommitConflict:
+            # Another writer was quicker, perhaps with the same file.
+            if look == _LOOKS - 1:
+                raise
     return replace(receipt, files=(str(path),), seconds=time.monotonic() - began)
 
 
@@ -80,88 +71,108 @@ def _checked(options: Options, profile: Profile) -> Options:
     unknown = sorted(set(options.values) - set(profile.options))
     if unknown:
         known = ", ".join(f"--{name}" for name in profile.options) or "none"
-        raise InvalidParameter(
-            unknown[0], options.values[unknown[0]], f"the profile {profile.name} has no such option", f"It reads: {known}"
-        )
+        problem = f"the profile {profile.name} has no such option"
+        raise InvalidParameter(unknown[0], options.values[unknown[0]], problem, f"It reads: {known}")
     return options
 
 
 @dataclass
 class _Ingest:
     lake: Lake
-    path: str
+    path: Path
     profile: Profile
     options: Options
     lookups: Mapping[Lookup, Mapping[str, str]]
     progress: Progress
+    passes: int = 0
     ts_ingest: datetime = field(default_factory=lambda: datetime.now(UTC))
     accounts: dict[str, Account] = field(default_factory=dict)
     lines: dict[str, tuple[int, int]] = field(default_factory=dict)
-    first_reject: str = ""
+    first_rejects: dict[str, str] = field(default_factory=dict)
+    by_line: set[str] = field(default_factory=set)
+    twins: list[tuple[Part, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def run(self) -> Receipt:
+        state = _state(self.path)
         parts = self._parts()
         fresh = [part for part in parts if not part.complete]
         snapshots: dict[str, int] = {}
-        if fresh:
+        while fresh:
             try:
-                snapshots = self._load(fresh, ordinal=False)
-            except SequenceDisorder as disorder:
-                self.notes.append(f"{disorder}: rows are ordered by their place in the file, the numbers are in extra")
-                snapshots = self._load(fresh, ordinal=True)
+                snapshots = self._load(fresh, state)
+                break
+            except SequenceDisorder:
+                self.passes += 1
         return self._receipt(parts, snapshots)
 
     def _parts(self) -> list[Part]:
-        loads = self._loads()
-        policy = Policy(self.options.replace, self.options.append_grown)
+        loads = Loads(self.lake)
+        found = members(self.path, self.profile.file.members)
+        sizes = _sizes(found)
         parts: dict[str, Part] = {}
-        for member in members(self.path, self.profile.file.members):
-            tell = partial(self._tell, member, "checking")
-            found = digest(member, loads.lengths, tell)
-            if found.sha256 in parts:
-                self.notes.append(f"{member.name} is the same as {parts[found.sha256].member.name}: read once")
-                continue
-            part = look_up(member, loads, self.profile, dict(self.options.values), policy, found)
-            parts[found.sha256] = part
+        for member, size in zip(found, sizes, strict=True):
+            known = digest(member, [*loads.lengths, *sizes], self._phase(member, "checking", size))
+            if known.sha256 in parts:
+                self._repeated(member, parts[known.sha256])
+            else:
+                parts[known.sha256] = look_up(member, known, loads, self.profile, self.options)
+        _refuse_nested(parts)
         return list(parts.values())
 
-    def _loads(self) -> Loads:
-        return Loads(self.lake, [*(route.table for route in self.profile.route), _REJECTED])
+    def _repeated(self, member: Member, first: Part) -> None:
+        self.notes.append(f"{member.name} is the same as {first.member.name}: read once")
+        names = (member.name, first.member.name)
+        one, other = (by_path(self.profile, self.options.values, name) for name in names)
+        if one != other:
+            self.twins.append((first, member.name))
 
-    def _tell(self, member: Member, phase: str, nbytes: int, total: int = 0) -> None:
-        name = member.inner or member.path.name
-        self.progress(name, phase, nbytes, total or max(member.path.stat().st_size, nbytes))
+    def _phase(self, member: Member, phase: str, total: int) -> Phase:
+        again = f", pass {self.passes + 1}" if self.passes else ""
+        return Phase(self.progress, member.name, phase + again, total)
 
-    def _load(self, parts: list[Part], ordinal: bool) -> dict[str, int]:
+    def _load(self, parts: list[Part], state: object) -> dict[str, int]:
         """Write the data files of all parts, then commit them table by table."""
-        self.accounts.clear()
+        disordered: list[SequenceDisorder] = []
         with Runs(self.lake) as runs:
             for part in parts:
-                self._read(part, runs, ordinal)
+                try:
+                    self._read(part, runs)
+                except SequenceDisorder as disorder:
+                    disordered.append(disorder)
+                    self._order_by_line(part, disorder)
+            if disordered:
+                raise disordered[0]
             self._check(parts)
             runs.finish()
+            if _state(self.path) != state:
+                raise FileFault(str(self.path), "was changed while it was read", "Load it again when it is whole")
             return self._commit(parts, runs)
 
-    def _read(self, part: Part, runs: Runs, ordinal: bool) -> None:
-        decoder = Decoder(
-            self.profile, part.member, self.options.values, self.lake.settings.home, self.lookups, part.digest.nbytes
-        )
+    def _order_by_line(self, part: Part, disorder: SequenceDisorder) -> None:
+        self.by_line.add(part.digest.sha256)
+        place = f"{part.member.inner}, " if part.member.inner else ""
+        self.notes.append(f"{place}{disorder}: rows are ordered by their place in the file, the numbers are in extra")
+
+    def _read(self, part: Part, runs: Runs) -> None:
+        sha256, nbytes = part.digest.sha256, part.digest.nbytes
+        decoder = Decoder(self.profile, part.member, self.options.values, self.lake.settings.home, self.lookups, nbytes)
         check = SequenceCheck()
-        account, first, last = Account(), part.first_line, part.first_line
+        tell = self._phase(part.member, "loading", nbytes - part.skip_bytes)
+        account, last = Account(), part.first_line
         for decoded in decoder.batches(part.skip_bytes, part.first_line):
             for table, frame in decoded.tables.items():
-                if ordinal:
-                    frame = by_ordinal(frame)
-                else:
+                if sha256 not in self.by_line:
                     check.see(table, frame)
-                self._add(runs, part, table, frame)
-            self._add(runs, part, _REJECTED, _dead_letters(decoded.rejected))
+                self._add(runs, part, table, by_ordinal(frame) if sha256 in self.by_line else frame)
+            self._add(runs, part, REJECTED, _dead_letters(decoded.rejected))
+            if len(decoded.rejected):
+                self.first_rejects.setdefault(sha256, _first_reject(decoded.rejected))
             account = account + _account(decoded)
             last = max(last, decoded.next_line)
-            self.first_reject = self.first_reject or _first_reject(decoded.rejected)
-            self._tell(part.member, "loading", decoded.nbytes, part.digest.nbytes)
-        self.accounts[part.digest.sha256], self.lines[part.digest.sha256] = account, (first, last)
+            tell(decoded.nbytes)
+        tell.done()
+        self.accounts[sha256], self.lines[sha256] = account, (part.first_line, last)
 
     def _add(self, runs: Runs, part: Part, table: str, frame: pl.DataFrame) -> None:
         """Rows of a table that has this source already (an earlier run was cut short) are there, not added."""
@@ -175,47 +186,55 @@ class _Ingest:
         """Refuse a file of which nothing, or too little, was accepted."""
         for part in parts:
             account = self.accounts[part.digest.sha256]
-            most = self.options.max_rejects * account.lines
-            if account.rejected and (account.rejected > most or not account.rows):
+            if not account.rows and (account.rejected or not (account.skipped.get("no_records") or part.skip_bytes)):
+                raise self._nothing(part, account)
+            if account.rejected > self.options.max_rejects * account.lines:
                 raise FileFault(
                     part.member.name,
                     f"{account.rejected:,} of {account.lines:,} lines are rejected, which is more than "
-                    f"{self.options.max_rejects:.2%}. The first: {self.first_reject}",
+                    f"{self.options.max_rejects:.2%}. The first: {self.first_rejects[part.digest.sha256]}",
                     "See more with --dry-run, correct the profile, or allow more with --max-rejects",
                 )
-            if not account.rows and not account.skipped.get("no_records") and not part.skip_bytes:
-                skipped = ", ".join(f"{count:,} {kind}" for kind, count in account.skipped.items())
-                raise FileFault(
-                    part.member.name,
-                    f"no row was accepted ({account.lines:,} lines{'; skipped: ' + skipped if skipped else ''})",
-                    "Is it the right profile? --dry-run shows what it makes of the file",
-                )
+        for part, twin in self.twins:
+            if self._account(part).rows:
+                raise FileFault(twin, f"has the content of {part.member.name}, and its path says something else")
+
+    def _nothing(self, part: Part, account: Account) -> FileFault:
+        counts = [f"{count:,} {kind}" for kind, count in account.skipped.items()]
+        facts = [f"{account.lines:,} lines", *([f"skipped: {', '.join(counts)}"] if counts else [])]
+        first = self.first_rejects.get(part.digest.sha256)
+        return FileFault(
+            part.member.name,
+            f"no row was accepted ({'; '.join(facts)}){f'. The first fault: {first}' if first else ''}",
+            "Is it the right profile? --dry-run shows what it makes of the file",
+        )
 
     def _commit(self, parts: list[Part], runs: Runs) -> dict[str, int]:
         """Commit each table's files; the rejects first."""
-        gone = tuple(digest for part in parts for digest in part.replaced)
+        gone = tuple(dict.fromkeys(digest for part in parts for digest in part.replaced))
         snapshots = {}
-        for table in (_REJECTED, *(name for name in schemas.TABLES if name != _REJECTED)):
+        for table in TABLES:
             files = [file.path for file in runs.hand_over(table)]
             if files or (gone and self._has(table, gone)):
                 snapshots[table] = self._append(table, parts, files, gone)
         return snapshots
 
     def _has(self, table: str, digests: tuple[str, ...]) -> bool:
-        return any(digests_in(by, digests) for by in self.lake.provenance(table))
+        return any(not by.digests.isdisjoint(digests) for by in self.lake.provenance(table))
 
     def _append(self, table: str, parts: list[Part], files: list[str], gone: tuple[str, ...]) -> int:
         try:
             return self.lake.append(table, files, self._provenance(table, parts), replace=gone)
         except CommitConflict:
+            # Nothing was committed. After any other error that is not sure, and orphans do no harm.
             self.lake.discard(files)
             raise
 
     def _provenance(self, table: str, parts: list[Part]) -> Provenance:
-        records = tuple(self._record(table, part) for part in parts if table not in part.present)
-        accounts = {ACCOUNT + digest: account.to_json() for digest, account in self.accounts.items()}
+        added = [part for part in parts if table not in part.present and self._rows(table, part)]
+        accounts = {ACCOUNT + part.digest.sha256: self._account(part).to_json() for part in added}
         return Provenance(
-            sources=records,
+            sources=tuple(self._record(table, part) for part in added),
             profile=self.profile.name,
             profile_digest=self.profile.digest,
             ts_ingest=self.ts_ingest,
@@ -223,37 +242,70 @@ class _Ingest:
             extra=accounts,
         )
 
+    def _rows(self, table: str, part: Part) -> int:
+        account = self._account(part)
+        return account.rejected if table == REJECTED else account.tables.get(table, 0)
+
     def _record(self, table: str, part: Part) -> SourceRecord:
-        account = self.accounts[part.digest.sha256]
-        rows = account.rejected if table == _REJECTED else account.tables.get(table, 0)
-        first, last = self.lines[part.digest.sha256]
-        name, nbytes = part.member.name, part.digest.nbytes
-        return SourceRecord(part.digest.sha256, name, nbytes, first, last, rows, account.rejected)
+        sha256, rejected = part.digest.sha256, self._account(part).rejected
+        first, last = self.lines[sha256]
+        return SourceRecord(
+            sha256, part.member.name, part.digest.nbytes, first, last, self._rows(table, part), rejected
+        )
+
+    def _account(self, part: Part) -> Account:
+        """Of what was read now, else of the earlier load."""
+        return self.accounts.get(part.digest.sha256) or part.account or Account()
 
     def _receipt(self, parts: list[Part], snapshots: Mapping[str, int]) -> Receipt:
-        receipts = [self._of(part, snapshots) for part in parts]
-        whole = Receipt(notes=tuple(self.notes))
-        for receipt in receipts:
-            whole = whole + receipt
-        return whole
+        return total([*(self._of(part, snapshots) for part in parts), Receipt(notes=tuple(self.notes))])
 
     def _of(self, part: Part, snapshots: Mapping[str, int]) -> Receipt:
-        account = self.accounts.get(part.digest.sha256) or part.account or Account()
-        known = set(part.present)
+        account = self._account(part)
         tables = {
-            table: TableReceipt(duplicate=rows) if table in known else TableReceipt(rows, 0, snapshots.get(table))
+            table: TableReceipt(duplicate=rows)
+            if table in part.present
+            else TableReceipt(rows, 0, snapshots.get(table) if rows else None)
             for table, rows in account.tables.items()
         }
-        there = _REJECTED in known
-        if there:
-            tables[_REJECTED] = TableReceipt(duplicate=account.rejected)
-        rejected = 0 if there else account.rejected
-        return Receipt((), tables, account.lines, account.fanout, account.skipped, rejected)
+        if REJECTED not in part.present:
+            return Receipt((), tables, account.lines, account.fanout, account.skipped, account.rejected)
+        tables[REJECTED] = TableReceipt(duplicate=account.rejected)
+        return Receipt((), tables, account.lines, account.fanout, account.skipped)
 
 
-def digests_in(by: Provenance, digests: tuple[str, ...]) -> bool:
-    """True where the ingest brought one of the sources."""
-    return bool(by.digests & set(digests))
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes when somebody writes to the file; nothing where it cannot be reached, which reading it will tell."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _sizes(found: Sequence[Member]) -> list[int]:
+    """The decompressed bytes of the members of a file, 0 where only reading tells."""
+    path, packing = found[0].path, found[0].packing
+    if packing == "zip":
+        with zipfile.ZipFile(path) as archive:
+            return [archive.getinfo(str(member.inner)).file_size for member in found]
+    return [path.stat().st_size if packing in ("plain", "parquet") else 0]
+
+
+def _refuse_nested(parts: Mapping[str, Part]) -> None:
+    """Members of one zip of which one begins with another: loading both would double rows."""
+    for part, inner in _nested(parts):
+        raise FileFault(
+            part.member.name,
+            f"begins with all of {inner.member.name}, whose rows would be there twice",
+            "Load the longer one alone: take the other out of the zip",
+        )
+
+
+def _nested(parts: Mapping[str, Part]) -> Iterator[tuple[Part, Part]]:
+    for sha256, part in parts.items():
+        if not part.skip_bytes and not part.complete:
+            yield from ((part, parts[other]) for other in part.digest.at.values() if other in parts and other != sha256)
 
 
 def _account(decoded: Decoded) -> Account:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from k2kernel import schemas
 from k2kernel.errors import AlreadyIngested, FileFault, GrownFile
 from k2kernel.ingest.receipt import Account
 from k2kernel.lake import Lake, Provenance, SourceRecord
 from k2kernel.profiles import Profile
-from k2kernel.sources import Digest, Member, digest, is_wide
+from k2kernel.sources import Digest, Member, is_wide
 
 ACCOUNT = "account."
 """Prefix, before a digest, of the key under which a commit keeps the account of each of its sources."""
+
+REJECTED = "dead_letter"
+TABLES = (REJECTED, *(name for name in reversed(schemas.TABLES) if name not in (REJECTED, "ingest_log")))
+"""The tables that a file may go to, in the order of their commits."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a file is ingested: what its profile asks for (`values`: symbol, venue, date, …), and what to do when.
+
+    `max_rejects` is the share of lines that may be rejected before the whole file is refused.
+    """
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    replace: bool = False
+    append_grown: bool = False
+    max_rejects: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -27,37 +46,34 @@ class Load:
     def account(self) -> Account:
         """The lines of the source, over all tables."""
         text = self.by.extra.get(ACCOUNT + self.source.digest)
-        return Account(lines=self.source.rows, tables={self.table: self.source.rows}) if text is None else Account.from_json(text)
+        rows = self.source.rows
+        return Account(rows, tables={self.table: rows}) if text is None else Account.from_json(text)
 
 
 class Loads:
     """The loads that stand in the lake, by digest and table."""
 
-    def __init__(self, lake: Lake, tables: Iterable[str]) -> None:
-        self._loads = [
-            Load(table, source, by)
-            for table in dict.fromkeys(tables)
-            for by in lake.provenance(table)
-            for source in by.sources
-        ]
+    def __init__(self, lake: Lake) -> None:
+        self._loads: dict[str, dict[str, Load]] = {}
+        for table in reversed(TABLES):
+            for by in lake.provenance(table):
+                for source in by.sources:
+                    self._loads.setdefault(source.digest, {})[table] = Load(table, source, by)
 
     def of(self, sha256: str) -> dict[str, Load]:
         """Table to load of the source with this digest."""
-        return {load.table: load for load in self._loads if load.source.digest == sha256}
+        return self._loads.get(sha256, {})
 
     @property
     def lengths(self) -> list[int]:
         """The sizes of all sources, each of which a grown file may begin with."""
-        return sorted({load.source.nbytes for load in self._loads})
+        return sorted({load.source.nbytes for loads in self._loads.values() for load in loads.values()})
 
-    def beginning(self, found: Digest) -> Load | None:
-        """The longest load that a file with this digest begins with."""
-        begins = [
-            load
-            for load in self._loads
-            if load.source.nbytes < found.nbytes and found.at.get(load.source.nbytes) == load.source.digest
-        ]
-        return max(begins, key=lambda load: load.source.nbytes, default=None)
+    def beginnings(self, found: Digest) -> list[Load]:
+        """A load of each source that a file with this digest begins with, the longest first."""
+        digests = [sha256 for sha256 in found.at.values() if sha256 != found.sha256 and sha256 in self._loads]
+        loads = [next(iter(self._loads[sha256].values())) for sha256 in digests]
+        return sorted(loads, key=lambda load: -load.source.nbytes)
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,7 @@ class Part:
     digest: Digest
     skip_bytes: int = 0
     first_line: int = 1
-    present: dict[str, Load] = field(default_factory=dict)
+    present: Mapping[str, Load] = field(default_factory=dict)
     replaced: tuple[str, ...] = ()
 
     @property
@@ -82,65 +98,84 @@ class Part:
     @property
     def complete(self) -> bool:
         """True where every table that its rows went to still has them."""
-        account = self.account
-        if account is None:
-            return False
-        wanted = [table for table, rows in account.tables.items() if rows]
-        wanted += ["dead_letter"] if account.rejected else []
-        return all(table in self.present for table in wanted)
+        return _complete(self.present)
 
 
-@dataclass(frozen=True)
-class Policy:
-    """How content that the lake has already is treated."""
+def _complete(present: Mapping[str, Load]) -> bool:
+    account = next((load.account for load in present.values()), None)
+    if account is None:
+        return False
+    wanted = {table for table, rows in account.tables.items() if rows}
+    return (wanted | {REJECTED} if account.rejected else wanted) <= set(present)
 
-    replace: bool = False
-    append_grown: bool = False
 
-
-def look_up(member: Member, loads: Loads, profile: Profile, options: dict[str, str], policy: Policy, found: Digest) -> Part:
+def look_up(member: Member, found: Digest, loads: Loads, profile: Profile, options: Options) -> Part:
     """Decide what to read. AlreadyIngested or GrownFile where only the caller can say what is meant."""
     present = loads.of(found.sha256)
-    begin = None if is_wide(profile.file.encoding) or profile.file.format == "parquet" else loads.beginning(found)
-    if policy.replace:
-        gone = {found.sha256} if present else set()
-        while begin is not None:
-            gone.add(begin.source.digest)
-            begin = loads.beginning(Digest(begin.source.digest, begin.source.nbytes, found.at))
+    by_bytes = not is_wide(profile.file.encoding) and profile.file.format != "parquet"
+    begins = loads.beginnings(found) if by_bytes else []
+    if options.replace:
+        gone = {load.source.digest for load in (*present.values(), *begins)}
         return Part(member, found, replaced=tuple(sorted(gone)))
     for load in present.values():
-        _refuse_other(member, load, profile, options)
-    if begin is None:
+        _refuse_other(member, load, profile, options.values)
+    if not begins:
         return Part(member, found, present=present)
-    if not policy.append_grown and not present:
-        raise GrownFile(member.name, begin.table, begin.source.nbytes, begin.source.last - 1)
-    _refuse_other(member, begin, profile, options)
-    skip = begin.source.nbytes + _rest_of_line(member, begin.source.nbytes)
-    return Part(member, found, skip, begin.source.last, present)
+    begin = begins[0].source
+    if not options.append_grown and not present:
+        raise GrownFile(member.name, begins[0].table, begin.nbytes, begin.last - 1)
+    _refuse_other(member, begins[0], profile, options.values)
+    _refuse_incomplete(member, [loads.of(load.source.digest) for load in begins])
+    return Part(member, found, begin.nbytes + _rest_of_line(member, begin.nbytes), begin.last, present)
 
 
-def _refuse_other(member: Member, load: Load, profile: Profile, options: dict[str, str]) -> None:
-    before, now = load.by, options
-    if (before.profile_digest, dict(before.options)) == (profile.digest, now):
+def _refuse_other(member: Member, load: Load, profile: Profile, options: Mapping[str, str]) -> None:
+    """AlreadyIngested where the profile, an option, or what the profile takes from the path is another one now."""
+    before, same_profile = load.by, load.by.profile_digest == profile.digest
+    given = dict(before.options)
+    taken = by_path(profile, given, load.source.name) if same_profile else {}
+    now = by_path(profile, options, member.name) if same_profile else {}
+    if same_profile and given == dict(options) and taken == now:
         return
-    raise AlreadyIngested(
-        member.name,
-        load.table,
-        _spelled(before.profile, dict(before.options), ""),
-        _spelled(profile.name, now, " (changed since)" if before.profile == profile.name and dict(before.options) == now else ""),
+    changed = " (changed since)" if not same_profile and before.profile == profile.name else ""
+    spelled = _spelled(before.profile, given, taken), _spelled(profile.name + changed, options, now)
+    raise AlreadyIngested(member.name, load.table, *spelled)
+
+
+def _spelled(profile: str, options: Mapping[str, str], taken: Mapping[str, str | None]) -> str:
+    given = [f"--{name} {text}" for name, text in sorted(options.items())]
+    return " ".join(
+        [f"--profile {profile}", *given, *(f"with {name} {text} by its path" for name, text in taken.items())]
     )
 
 
-def _spelled(profile: str, options: dict[str, str], note: str) -> str:
-    return " ".join([f"--profile {profile}{note}", *(f"--{name} {text}" for name, text in sorted(options.items()))])
+def by_path(profile: Profile, options: Mapping[str, str], name: str) -> dict[str, str | None]:
+    """The columns that a member's rows get from its path alone, and the texts there."""
+    taken = {}
+    for route in profile.route:
+        for column, value in route.columns.items():
+            for each in (value, value.date):
+                if each and each.path and each.option not in options and not (each.references or each.expr):
+                    found = re.search(each.path, name)
+                    taken[column] = found[1] if found and found.re.groups else None
+    return taken
+
+
+def _refuse_incomplete(member: Member, beginnings: Sequence[Mapping[str, Load]]) -> None:
+    if not all(map(_complete, beginnings)):
+        raise FileFault(
+            member.name,
+            "what it begins with was ingested, and is no longer (or was never) in all the tables that it belongs to",
+            "Use --replace to load the whole file again",
+        )
 
 
 def _rest_of_line(member: Member, nbytes: int) -> int:
     """The bytes of a line end that the beginning lacked. `FileFault` where its last line has grown."""
     with member.open() as stream:
         left = nbytes - 1
-        while left > 0:
-            left -= len(stream.read(min(left, 1 << 20)))
+        while left > 0 and (block := stream.read(min(left, 1 << 20))):
+            left -= len(block)
         tail = stream.read(3)
     if tail.startswith(b"\n"):
         return 0
@@ -152,8 +187,3 @@ def _rest_of_line(member: Member, nbytes: int) -> int:
         "the last line of what was ingested was incomplete and is longer now",
         "Use --replace to load the whole file again",
     )
-
-
-def digest_of(member: Member, loads: Loads, progress: object) -> Digest:
-    """Read the member through once."""
-    return digest(member, loads.lengths, progress)  # type: ignore[arg-type]

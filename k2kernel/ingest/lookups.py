@@ -25,10 +25,14 @@ def _frame(lake: Lake, profile: Profile, lookup: Lookup) -> pl.DataFrame:
     try:
         return pl.read_csv(path, infer_schema=False).select(columns)
     except (OSError, pl.exceptions.PolarsError) as exc:
-        raise ProfileError(profile.name, f"lookup {path}", str(exc).splitlines()[0], "Correct the file or its columns") from exc
+        raise ProfileError(
+            profile.name, f"lookup {path}", str(exc).splitlines()[0], "Correct the file or its columns"
+        ) from exc
 
 
 def _mapping(frame: pl.DataFrame) -> dict[str, str]:
     source, target = frame.columns
-    single = frame.drop_nulls().unique().group_by(source).agg(pl.col(target).first(), n=pl.len()).filter(pl.col("n") == 1)
+    single = (
+        frame.drop_nulls().unique().group_by(source).agg(pl.col(target).first(), n=pl.len()).filter(pl.col("n") == 1)
+    )
     return dict(zip(single[source].cast(pl.String), single[target].cast(pl.String), strict=True))

@@ -1,4 +1,4 @@
-"""Does a source's sequence number agree with the order of its rows?"""
+"""Whether a source's sequence numbers agree with the order of its rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import polars as pl
 
 from k2kernel import schemas
 
-_KEY = ["venue", "symbol"]
-_TIME = pl.coalesce(pl.col("ts_event_ns"), pl.col("ts_event").dt.timestamp("us") * 1_000).alias("__ns")
+_KEY = ("venue", "symbol")
+_TIME = pl.coalesce(pl.col("ts_event_ns"), pl.col("ts_event").dt.timestamp("us") * 1_000).alias("ns")
+_RECENT_ROWS = 1_000_000
+"""How many of the rows before a block are kept to compare with."""
 
 
 class SequenceDisorder(Exception):
@@ -19,32 +21,64 @@ class SequenceDisorder(Exception):
 
 
 class SequenceCheck:
-    """Follows the rows of one source; raises `SequenceDisorder` at the first decrease at equal time."""
+    """Follows the rows of one source; raises `SequenceDisorder` at the first decrease at equal time.
+
+    Rows are compared with those of their block and the million before it.
+    """
 
     def __init__(self) -> None:
-        self._last: dict[str, pl.DataFrame] = {}
-        self._highest: dict[str, int] = {}
+        self._tables: dict[str, _Followed] = {}
 
     def see(self, table: str, frame: pl.DataFrame) -> None:
         """Check the next rows, which are in the order of the source."""
         if frame.is_empty() or "sequence" not in schemas.TABLES[table]:
             return
-        sequence = frame["sequence"]
-        low, high = int(sequence[0]), int(sequence[-1])
-        rising = sequence.is_sorted() and low >= self._highest.get(table, low)
-        self._highest[table] = high if rising else 2**63 - 1
-        rows = frame.lazy().select(*_KEY, _TIME, "sequence", "source_offset")
-        if not rising:
-            self._compare(table, rows)
-        self._last[table] = rows.group_by(_KEY).last().select(*_KEY, "__ns", "sequence", "source_offset").collect()
+        followed = self._tables.setdefault(table, _Followed())
+        rows = frame.select(*_KEY, _TIME, "sequence", "source_offset")
+        if not rows["source_offset"].is_sorted():  # two routes feed the table
+            rows = rows.sort("source_offset", maintain_order=True)
+        line = followed.see(rows)
+        if line is not None:
+            raise SequenceDisorder(table, line)
 
-    def _compare(self, table: str, rows: pl.LazyFrame) -> None:
-        last = self._last.get(table)
-        joined = rows if last is None else pl.concat([last.lazy(), rows])
-        before = pl.col("sequence").shift().over([*_KEY, "__ns"])
-        found = joined.filter(pl.col("sequence") < before).head(1).collect()
-        if len(found):
-            raise SequenceDisorder(table, found["source_offset"][0])
+
+class _Followed:
+    """The rows of one table: the recent ones, and of each instrument the highest number and time so far."""
+
+    def __init__(self) -> None:
+        self._recent: list[pl.DataFrame] = []
+        self._highest: pl.DataFrame | None = None
+        self._last: int | None = None
+
+    def see(self, rows: pl.DataFrame) -> int | None:
+        """The line of the first decrease, or None."""
+        low, high = int(rows["sequence"][0]), int(rows["sequence"][-1])
+        rising = rows["sequence"].is_sorted() and (self._last is None or low >= self._last)
+        line = None if rising else self._first_decrease(rows)
+        self._last = high if rising else 2**63 - 1
+        tops = rows.group_by(_KEY).agg(pl.max("sequence").alias("top"), pl.max("ns").alias("until"))
+        before = [] if self._highest is None else [self._highest]
+        self._highest = pl.concat([*before, tops]).group_by(_KEY).max()
+        self._recent.append(rows)
+        while sum(map(len, self._recent[1:])) > _RECENT_ROWS:
+            self._recent.pop(0)
+        return line
+
+    def _first_decrease(self, rows: pl.DataFrame) -> int | None:
+        """Only rows below a number, and not after a time, that their instrument has reached can be one."""
+        top, until = (pl.col(name).cum_max().shift().over(_KEY) for name in ("sequence", "ns"))
+        reached = rows.with_columns(top=top, until=until)
+        if self._highest is not None:
+            reached = reached.join(self._highest, on=_KEY, how="left", suffix="_before").with_columns(
+                pl.max_horizontal(name, f"{name}_before") for name in ("top", "until")
+            )
+        suspects = reached.filter((pl.col("sequence") < pl.col("top")) & (pl.col("ns") <= pl.col("until")))
+        if suspects.is_empty():
+            return None
+        at = [*_KEY, "ns"]
+        same = pl.concat([*self._recent, rows]).join(suspects.select(at).unique(), on=at, how="semi")
+        found = same.sort("source_offset").filter(pl.col("sequence") < pl.col("sequence").shift().over(at))
+        return None if found.is_empty() else int(found["source_offset"][0])
 
 
 def by_ordinal(frame: pl.DataFrame) -> pl.DataFrame:

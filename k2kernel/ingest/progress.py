@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import sys
+from pathlib import PurePath
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 
 class Progress(Protocol):
-    """Is told of `nbytes` more of `total` in a `phase` of work on `file`."""
+    """Is told of `nbytes` more of `total` (0: not known) in a `phase` of work on `file`.
 
-    def __call__(self, file: str, phase: str, nbytes: int, total: int) -> None: ...
+    Those of a phase that is done add up to its total.
+    """
+
+    def __call__(self, file: str, phase: str, nbytes: int, total: int) -> None:
+        """Hear of it."""
 
 
 def silent(file: str, phase: str, nbytes: int, total: int) -> None:
     """Show nothing."""
+
+
+class Phase:
+    """One pass over a file of `total` bytes (0: not known), told to `progress` without ever passing the total."""
+
+    def __init__(self, progress: Progress, file: str, phase: str, total: int) -> None:
+        self._progress, self._file, self._phase = progress, file, phase
+        self._total = self._left = total
+
+    def __call__(self, nbytes: int) -> None:
+        """Some bytes more."""
+        nbytes = min(nbytes, self._left) if self._total else nbytes
+        self._left -= nbytes
+        if nbytes:
+            self._progress(self._file, self._phase, nbytes, self._total)
+
+    def done(self) -> None:
+        """The end was reached, headers and recoding included."""
+        if self._total:
+            self(self._left)
 
 
 class ProgressBar:
@@ -31,21 +56,25 @@ class ProgressBar:
             DownloadColumn(),
             TimeRemainingColumn(),
         )
-        self._bar = Progress(*columns, console=console, transient=not console.is_jupyter, disable=not _is_shown(console))
+        self._bar = Progress(
+            *columns, console=console, transient=not console.is_jupyter, disable=not _is_shown(console)
+        )
         self._tasks: dict[tuple[str, str], int] = {}
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def __call__(self, file: str, phase: str, nbytes: int, total: int) -> None:
         """Move the bar of (`file`, `phase`) on by `nbytes`."""
         key = (file, phase)
         if key not in self._tasks:
-            self._tasks[key] = self._bar.add_task(f"{phase} {file}", total=total)
+            self._tasks[key] = self._bar.add_task(f"{phase} {PurePath(file).name}", total=total or None)
         self._bar.update(self._tasks[key], advance=nbytes)  # type: ignore[arg-type]  # a TaskID is an int
 
 

@@ -63,7 +63,7 @@ def summed(*counts: Mapping[str, int]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class TableReceipt:
-    """One table's part: rows added, rows that were there already, and the snapshot that holds them (None: unchanged)."""
+    """One table's part: rows added, rows that were there already, and the snapshot with them (None: unchanged)."""
 
     rows: int = 0
     duplicate: int = 0

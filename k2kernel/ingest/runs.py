@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from types import TracebackType
+from typing import Self
 
 import polars as pl
 
@@ -38,10 +39,12 @@ class Runs:
         self._pending: list[tuple[str, Future[DataFile]]] = []
         self._files: dict[str, list[DataFile]] = {}
 
-    def __enter__(self) -> Runs:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._writer.shutdown(wait=True)
         if kind is not None:
             self._discard()

@@ -39,9 +39,13 @@ class Append:
         """The id of the snapshot. CommitConflict where nothing was committed."""
         try:
             snapshot_id = commit.attempt(self.name, self._step)
-        except Exception:
-            self._discard([*self.restamped, *self.replacement.written])
-            raise
+        except CommitConflict:
+            # It may have landed after all, and only the answer to the last attempt was lost.
+            landed = self._landed(self.load())
+            if landed is None:
+                self._discard([*self.restamped, *self.replacement.written])
+                raise
+            snapshot_id = landed
         self._discard([*self.files] if self.restamped else [])
         return snapshot_id
 

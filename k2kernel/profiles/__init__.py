@@ -9,9 +9,23 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from k2kernel.errors import ProfileError, UnknownProfile
+from k2kernel.profiles.describe import describe
 from k2kernel.profiles.model import Case, Format, Lookup, Profile, Route, Skip, Value, When, parse
 
-__all__ = ["Case", "Format", "Lookup", "Profile", "Route", "Skip", "Value", "When", "load", "shipped"]
+__all__ = [
+    "Case",
+    "Format",
+    "Lookup",
+    "Profile",
+    "Route",
+    "Skip",
+    "Value",
+    "When",
+    "describe",
+    "load",
+    "shipped",
+    "source",
+]
 
 _FOLDER = Path(__file__).parent
 
@@ -31,10 +45,15 @@ def load(name: str | Path, home: Path | None = None) -> Profile:
         raise ProfileError(str(name), str(path), f"is not TOML: {exc}") from exc
     data.setdefault("name", path.stem)
     try:
-        profile = parse(data | {"folder": str(path.parent)})
+        profile = parse(data | {"folder": str(path.parent), "path": str(path)})
         return profile.model_copy(update={"digest": _digest(profile)})
     except ValidationError as exc:
         raise _first_fault(str(name), exc) from exc
+
+
+def source(profile: Profile) -> str:
+    """The TOML that the profile was read from."""
+    return Path(profile.path).read_text(encoding="utf-8")
 
 
 def _digest(profile: Profile) -> str:

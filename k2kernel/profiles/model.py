@@ -301,6 +301,7 @@ class Profile(_Part):
     skip: Skip | None = None
     digest: str = ""
     folder: str = ""
+    path: str = ""
 
     @property
     def expressions(self) -> list[str]:

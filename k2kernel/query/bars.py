@@ -44,6 +44,10 @@ class Counting:
         return len(set(self.fields.values())) == 1
 
 
+EVERY_QUOTE = Counting(dict.fromkeys(FIELDS, ""), "", "'all'")
+"""Every quote counts, whatever its conditions."""
+
+
 def parse_of(of: object) -> str:
     """`trades`, `bid`, `ask` or `mid`."""
     if of not in SOURCES:
@@ -90,7 +94,7 @@ def _any_code(venue: str, rules: Sequence[Rule], values: Values, several: bool) 
 
 @dataclass(frozen=True)
 class Bars:
-    """What a statement of bars is made from. With `times` bars of trades have `first` and `last` (ts_event) at the end."""
+    """What a statement of bars is made from; with `times` bars of trades end in `first` and `last` (ts_event)."""
 
     of: str
     interval: Interval

@@ -109,7 +109,7 @@ def _local_floor(local: str, length: int) -> str:
 
 @dataclass(frozen=True)
 class _Clock:
-    """A session clock over a span: `offsets[0]` µs ahead of UTC until `changes[0]` (µs, UTC), then `offsets[1]`, and on."""
+    """A session clock over a span: `offsets[n]` µs ahead of UTC until `changes[n]` (µs, UTC), the last one for ever."""
 
     changes: tuple[int, ...]
     offsets: tuple[int, ...]

@@ -178,16 +178,16 @@ def _footers(database: Database, paths: list[str]) -> dict[str, Bounds]:
         "coalesce(sum(stats_null_count) = sum(num_values), false) AS empty FROM parquet_metadata($paths) "
         "WHERE path_in_schema IN ('sequence', 'source_offset', 'ts_event_ns') GROUP BY ALL"
     )
-    found: dict[str, dict[str, dict[str, str]]] = {}
-    for row in database.arrow(Query(text, {"paths": paths})).to_pylist():
-        found.setdefault(row["path"], {})[row["name"]] = row
+    found: dict[str, dict[str, tuple[str, str, bool]]] = {}
+    for path, name, *facts in database.rows(Query(text, {"paths": paths})):
+        found.setdefault(path, {})[name] = tuple(facts)
     return {path: _bounds(found.get(path, {})) for path in paths}
 
 
-def _bounds(columns: dict[str, dict[str, str]]) -> Bounds:
+def _bounds(columns: dict[str, tuple[str, str, bool]]) -> Bounds:
     def pair(name: str) -> tuple[int, int] | None:
-        low, high = (columns.get(name, {}).get(end) for end in ("low", "high"))
+        low, high, _ = columns.get(name, (None, None, False))
         return None if low is None or high is None else (int(low), int(high))
 
-    empty = "ts_event_ns" not in columns or bool(columns["ts_event_ns"]["empty"])
+    empty = "ts_event_ns" not in columns or columns["ts_event_ns"][2]
     return Bounds(pair("sequence"), pair("source_offset"), empty)

@@ -89,6 +89,11 @@ class Database:
         with self.running(query, timeout) as relation:
             return relation.to_arrow_table()
 
+    def rows(self, query: Query) -> list[tuple[Any, ...]]:
+        """The rows of a small query of ours, without times with a zone: quicker to start than Arrow."""
+        with self.running(query) as relation:
+            return relation.fetchall()
+
     @contextmanager
     def running(self, query: Query, timeout: float | None = None) -> Iterator[duckdb.DuckDBPyRelation]:
         """The query's relation while it is read: errors are translated, and `timeout` seconds interrupt it."""
@@ -125,6 +130,8 @@ def translated() -> Iterator[None]:
         raise QueryError(_said(exc), "Ask for less at once, or raise K2_MEMORY_LIMIT") from exc
     except duckdb.OutOfRangeException as exc:
         raise QueryError(_said(exc), "Cast to a wider type, or leave the rows out that do not fit") from exc
+    except duckdb.IOException as exc:
+        raise QueryError(_said(exc), "Check that the warehouse is complete and can be read") from exc
     except duckdb.Error as exc:
         raise QueryError(_said(exc), "Correct the statement; `DESCRIBE trades` lists the columns of a table") from exc
     except (RuntimeError, OSError) as exc:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from k2kernel.calendars import venue as declared_venue
 from k2kernel.calendars import venues as declared_venues
-from k2kernel.eligibility import ALL, Policy, policy
+from k2kernel.eligibility import Policy, policy
 from k2kernel.errors import InvalidParameter, UnknownReference, listed
 from k2kernel.query import metadata
-from k2kernel.query.bars import QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
+from k2kernel.query.bars import EVERY_QUOTE, QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
 from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database, Query
@@ -251,14 +251,13 @@ class QueryEngine:
         """The statement of bars, and the zone to show them in."""
         values, selection, scan = Values(), wanted.selection, wanted.selection.scan(wanted.pinned)
         codes = self._venue_codes(selection, scan)
-        policies = self._policies(codes, eligible if of == "trades" else ALL)
         declared = [declared_venue(code, self.lake.settings.home) for code in codes]
         planned = Bars(
             of,
             interval,
             buckets(interval, declared, _span_us(scan)),
             event_key(scan.files, self._catalogue.bounds(scan.files), interval.within_session),
-            counting(policies, values),
+            counting(self._policies(codes, eligible), values) if of == "trades" else EVERY_QUOTE,
             times,
         )
         zones = {venue.zone for venue in declared}

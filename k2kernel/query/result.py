@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from k2kernel.errors import MissingExtra
 from k2kernel.query.connection import Database, Query
+from k2kernel.query.display import Shown, shown
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import duckdb
     import pandas as pd
     import polars as pl
@@ -79,70 +77,44 @@ class Result:
         """A DuckDB relation over the rows, on a connection of its own that reads the warehouse only."""
         return self._database.relation(self._query)
 
-    def batches(self, rows: int = 65_536, timeout: float | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows as Arrow batches of at most `rows`, as they are scanned; memory does not grow with the result."""
+    def batches(self, rows: int = 65_536, timeout: float | None = None, limit: int | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows (the first `limit`) as Arrow batches of at most `rows`, as they are scanned; memory does not grow
+        with the result. Without rows there is one empty batch, for its schema.
+        """
+        import pyarrow as pa
+
         with self._database.running(self._query, timeout) as relation:
-            yield from relation.to_arrow_reader(rows)
+            reader = (relation if limit is None else relation.limit(limit)).to_arrow_reader(rows)
+            first = next(reader, pa.RecordBatch.from_pylist([], schema=reader.schema))
+            yield first
+            yield from reader
 
     def head(self, rows: int = _SHOWN) -> pa.Table:
         """The first rows as an Arrow table."""
         with self._database.running(self._query) as relation:
             return relation.limit(rows).to_arrow_table()
 
+    def shown(self, rows: int = _SHOWN) -> Shown:
+        """The first rows as text for people; times in the venue's zone where the rows are of one venue."""
+        with self._database.running(self._query) as relation:
+            return shown(relation, rows, self._zone)
+
     def __repr__(self) -> str:
-        table, more = self._shown()
-        cells = [self._headings(table), *self._cells(table)]
+        found = self.shown()
+        cells = [tuple(found.headings), *found.cells]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-        return "\n".join([*lines, *(["..."] if more else []), self._caption(table, more)])
+        return "\n".join([*lines, *(["..."] if found.more else []), self._caption(found)])
 
     def _repr_html_(self) -> str:
-        table, more = self._shown()
-        head = "".join(f"<th>{escape(name)}</th>" for name in self._headings(table))
-        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._cells(table))
+        found = self.shown()
+        head = "".join(f"<th>{escape(name)}</th>" for name in found.headings)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in found.cells)
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        caption = escape(self._caption(table, more))
+        caption = escape(self._caption(found))
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{caption}</p>"
 
-    def _shown(self) -> tuple[pa.Table, bool]:
-        table = self.head(_SHOWN + 1)
-        return table.slice(0, _SHOWN), table.num_rows > _SHOWN
-
-    def _headings(self, table: pa.Table) -> list[str]:
-        zone = self._zone or "UTC"
-        return [f"{field.name} ({zone})" if _is_time(field) else field.name for field in table.schema]
-
-    def _cells(self, table: pa.Table) -> list[list[str]]:
-        zone = ZoneInfo(self._zone or "UTC")
-        columns = [[_text(value, zone) for value in column.to_pylist()] for column in table.columns]
-        return [list(row) for row in zip(*columns, strict=True)]
-
-    def _caption(self, table: pa.Table, more: bool) -> str:
-        count = f"first {table.num_rows} rows" if more else f"{table.num_rows} rows"
+    def _caption(self, found: Shown) -> str:
+        count = f"first {len(found.cells)} rows" if found.more else f"{len(found.cells)} rows"
         pins = ", ".join(f"{name} at {snapshot or 'no snapshot'}" for name, snapshot in self.snapshots.items())
         return f"[{count}{'; ' if pins else ''}{pins}]"
-
-
-def _is_time(field: pa.Field) -> bool:
-    return str(field.type).startswith("timestamp") and getattr(field.type, "tz", None) is not None
-
-
-def _text(value: Any, zone: ZoneInfo) -> str:
-    """One cell: times in `zone`, decimals in plain notation without trailing zeros."""
-    from datetime import datetime
-    from decimal import Decimal
-
-    if value is None:
-        return ""
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return _local(value, zone)
-    if isinstance(value, Decimal):
-        text = f"{value:f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return str(value)
-
-
-def _local(moment: datetime, zone: ZoneInfo) -> str:
-    return moment.astimezone(zone).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")

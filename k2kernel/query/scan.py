@@ -118,7 +118,8 @@ class Scan:
         columns: Collection[str] | None = None,
     ) -> None:
         self.pinned, self.files = pinned, list(files)
-        self.undoing = [file for file in (files if undoing is None else undoing) if not file.status_all_null]
+        around = (files if undoing is None else undoing) if pinned.name == "trades" else ()
+        self.undoing = [file for file in around if not file.status_all_null]
         self._columns = columns
 
     def of(self, *columns: str) -> Scan:
@@ -129,7 +130,7 @@ class Scan:
         """What to put after FROM: every row where `raw`, else, of trades, the fills that stand. `bind` turns a list of
         paths into a placeholder or a literal.
         """
-        if raw or self.pinned.name != "trades" or not self.undoing:
+        if raw or not self.undoing:
             return self._union(self.files, self._fields(), bind)
         return f"({self._standing(bind)})"
 
