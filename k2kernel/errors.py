@@ -17,6 +17,7 @@
     ├── QueryError             a query that was refused or that failed
     │   ├── SqlRefused         not one read-only statement over the lake's tables
     │   └── QueryCancelled     interrupted by the caller or by a time limit
+    ├── CatalogUnreachable     the catalog that is configured does not answer
     ├── CommitConflict         another writer changed the table in a way that cannot be merged
     ├── UnsupportedTable       a table feature that reads cannot apply
     └── MissingExtra           an optional part that is not installed
@@ -183,6 +184,17 @@ class SqlRefused(QueryError):
 
 class QueryCancelled(QueryError):
     """The query was interrupted by its caller or by a time limit; nothing was changed."""
+
+
+class CatalogUnreachable(K2Error):
+    """The catalog of kind `scheme` (the URI itself may hold a secret) does not answer; `problem` says why."""
+
+    def __init__(self, scheme: str, problem: str) -> None:
+        self.scheme = scheme
+        super().__init__(
+            f"The {scheme} catalog of K2_CATALOG_URI cannot be opened: {problem}",
+            "Check the URI, that the server runs, and that its driver is installed",
+        )
 
 
 class CommitConflict(K2Error):

@@ -268,7 +268,5 @@ provenance string the snapshot's k2 keys as a JSON object""",
     "table source range_start",
 )
 
-TABLES = {
-    table.name: table for table in (TRADES, QUOTES, INSTRUMENTS, CORPORATE_ACTIONS, DEAD_LETTER, INGEST_LOG)
-}
+TABLES = {table.name: table for table in (TRADES, QUOTES, INSTRUMENTS, CORPORATE_ACTIONS, DEAD_LETTER, INGEST_LOG)}
 """Every table of the namespace by name."""

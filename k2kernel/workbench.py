@@ -142,7 +142,7 @@ class Workbench:
         """Quotes in total order; see `QueryEngine.quotes` for the words."""
         return self.engine.quotes(symbol, **words)
 
-    def bars(self, symbol: str | Sequence[str], interval: str = "1m", **words: Any) -> Result:
+    def bars(self, symbol: str | Sequence[str] | None = None, interval: str = "1m", **words: Any) -> Result:
         """Bars; see `QueryEngine.bars` for the words."""
         return self.engine.bars(symbol, interval, **words)
 

@@ -143,7 +143,9 @@ def check_minutes(loaded: Loaded, key: Mapping[str, tuple[str, str]], expected: 
     found = {}
     for name, (symbol, venue) in key.items():
         for bar in loaded.bench.bars(symbol, "1m", venue=venue, eligible="all").to_arrow().to_pylist():
-            found[name, bar["ts_open"]] = tuple(bar[each] for each in ("open", "high", "low", "close", "volume", "n_trades", "vwap"))
+            found[name, bar["ts_open"]] = tuple(
+                bar[each] for each in ("open", "high", "low", "close", "volume", "n_trades", "vwap")
+            )
     truths = {
         (row["symbol"], datetime.fromisoformat(row["bar_start_utc"])): (
             *(Decimal(row[each]) for each in ("open", "high", "low", "close", "volume")),
@@ -215,7 +217,9 @@ def test_asx_reference_data(asx: Loaded) -> None:
     listed = asx.sql("SELECT symbol, vendor_id, isin, name, start_date, end_date FROM instruments ORDER BY symbol")
     assert listed[0] == ("BHP", "7078", "AU000000BHP4", "BHP BILLITON LTD", date(2008, 5, 7), date(2014, 3, 31))
     assert [row[0] for row in listed] == ["BHP", "DVN", "MWR", "RIO"]
-    actions = "SELECT symbol, kind, ex_date, pay_date, net_amount, gross_amount, currency FROM corporate_actions ORDER BY ALL"
+    actions = (
+        "SELECT symbol, kind, ex_date, pay_date, net_amount, gross_amount, currency FROM corporate_actions ORDER BY ALL"
+    )
     assert asx.sql(actions) == [
         ("BHP", "dividend", date(2014, 3, 3), date(2014, 3, 26), Decimal("0.59"), Decimal("0.842857"), "USD"),
         ("RIO", "dividend", date(2014, 3, 5), date(2014, 4, 10), Decimal("1.2014"), Decimal("1.716286"), "AUD"),
@@ -240,7 +244,9 @@ def test_binance_rows_and_times(binance: Loaded) -> None:
     truth = binance.truths["trades"]
     first, last = binance.sql("SELECT min(ts_event), max(ts_event) FROM trades")[0]
     assert (first, last) == (instant(truth["min_time_T_utc"]), instant(truth["max_time_T_utc"]))
-    recv = binance.sql("SELECT make_timestamp_ns(min(ts_recv_ns))::VARCHAR, make_timestamp_ns(max(ts_recv_ns))::VARCHAR FROM trades")
+    recv = binance.sql(
+        "SELECT make_timestamp_ns(min(ts_recv_ns))::VARCHAR, make_timestamp_ns(max(ts_recv_ns))::VARCHAR FROM trades"
+    )
     assert [text.replace(" ", "T") + "+00:00" for text in recv[0]] == [
         truth["min_time_local_utc"],
         truth["max_time_local_utc"],
@@ -265,9 +271,16 @@ def test_binance_volumes_sides_days_and_repeats(binance: Loaded) -> None:
     by_day = dict(binance.sql("SELECT venue || ' ' || session, count(*) FROM trades GROUP BY ALL"))
     assert by_day == {VENUES[n.partition(":")[0]] + n[n.index(" ") :]: c for n, c in truth["rows_per_day_by_T"].items()}
     distinct = "SELECT DISTINCT venue, ts_event, price, size, side FROM trades"
-    assert truth["row_count"] - binance.one(f"SELECT count(*) FROM ({distinct})") == truth["rows_equal_in_T_price_qty_side_to_an_earlier_row"]
-    ids = binance.sql("SELECT venue, min(trade_id::BIGINT), max(trade_id::BIGINT), count(DISTINCT trade_id) FROM trades GROUP BY ALL")
-    files = {VENUES[n.removeprefix("raw/").partition("_")[0]]: f["trade_id"] for n, f in binance.truths["files"].items()}
+    assert (
+        truth["row_count"] - binance.one(f"SELECT count(*) FROM ({distinct})")
+        == truth["rows_equal_in_T_price_qty_side_to_an_earlier_row"]
+    )
+    ids = binance.sql(
+        "SELECT venue, min(trade_id::BIGINT), max(trade_id::BIGINT), count(DISTINCT trade_id) FROM trades GROUP BY ALL"
+    )
+    files = {
+        VENUES[n.removeprefix("raw/").partition("_")[0]]: f["trade_id"] for n, f in binance.truths["files"].items()
+    }
     assert {venue: (low, high) for venue, low, high, _ in ids} == {v: (t["min"], t["max"]) for v, t in files.items()}
     assert all(high - low + 1 == count for _, low, high, count in ids)
 
@@ -296,7 +309,9 @@ def test_shanghai_rows_times_and_volumes(sse: Loaded) -> None:
     assert sse.one("SELECT sum(size) FROM trades") == number(truth["sum_volume"])
     per_symbol = dict(sse.sql("SELECT symbol, sum(size) FROM trades GROUP BY ALL"))
     assert per_symbol == {name: number(volume) for name, volume in truth["sum_volume_per_symbol"].items()}
-    late = sse.sql("SELECT min(ms), median(ms), max(ms) FROM (SELECT epoch_ms(ts_recv) - epoch_ms(ts_event) AS ms FROM trades)")
+    late = sse.sql(
+        "SELECT min(ms), median(ms), max(ms) FROM (SELECT epoch_ms(ts_recv) - epoch_ms(ts_event) AS ms FROM trades)"
+    )
     assert late[0] == tuple(truth["receive_minus_MDTime_ms"][name] for name in ("min", "median", "max"))
 
 
@@ -314,7 +329,9 @@ def test_shanghai_prices_are_on_the_tick_and_repeats_survive(sse: Loaded) -> Non
 def test_shanghai_daily_bars_and_minutes(sse: Loaded) -> None:
     for symbol, truths in by_symbol(sse.truths["daily_ohlcv"]["all_trades"]).items():
         check_days(sse, symbol, "XSHG", "all", truths)
-    check_minutes(sse, {name: (name, "XSHG") for name in sse.truths["trades"]["symbols"]}, sse.truths["ohlcv_1m"]["bars"])
+    check_minutes(
+        sse, {name: (name, "XSHG") for name in sse.truths["trades"]["symbols"]}, sse.truths["ohlcv_1m"]["bars"]
+    )
 
 
 def test_fx_rows_and_times(fx: Loaded) -> None:
@@ -353,7 +370,9 @@ def test_fx_days_by_utc(fx: Loaded) -> None:
 
 def test_fx_sessions_roll_at_five_in_new_york(fx: Loaded) -> None:
     new_york = ZoneInfo("America/New_York")
-    rows = fx.sql("SELECT session, min(ts_event), max(ts_event) FROM quotes WHERE venue = 'FXCM' GROUP BY ALL ORDER BY 1")
+    rows = fx.sql(
+        "SELECT session, min(ts_event), max(ts_event) FROM quotes WHERE venue = 'FXCM' GROUP BY ALL ORDER BY 1"
+    )
     for session, first, last in rows:
         for moment in (first, last):
             assert (moment.astimezone(new_york) + timedelta(hours=7)).date() == session

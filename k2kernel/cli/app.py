@@ -35,7 +35,7 @@ def sample(
     sessions: Annotated[int, typer.Option(help="trading days")] = 3,
     symbols: Annotated[int, typer.Option(help="instruments a venue")] = 12,
     seed: Annotated[int, typer.Option(help="the same seed gives the same bytes")] = 7,
-    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="first day")] = datetime(2024, 3, 4),  # noqa: B008, DTZ001 - typer reads the default; only its date is used
+    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="first day")] = datetime(2024, 3, 4),  # noqa: DTZ001 - typer reads the default; only its date is used
 ) -> None:
     """Write invented trades and quotes as CSV files, for `k2 ingest --profile k2-trades` and `k2-quotes`."""
     from k2kernel.sample import generate

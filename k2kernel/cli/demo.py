@@ -94,9 +94,8 @@ def _tables(bench: Workbench) -> None:
 def _busiest(bench: Workbench) -> dict[str, Any] | None:
     """The instrument-session with the most trades, or where there are none, quotes."""
     for table in ("trades", "quotes"):
-        found = bench.sql(
-            f"SELECT symbol, venue, session, count(*) AS n FROM {table} GROUP BY ALL ORDER BY n DESC, venue, symbol, session LIMIT 1"
-        )
+        order = "ORDER BY n DESC, venue, symbol, session LIMIT 1"
+        found = bench.sql(f"SELECT symbol, venue, session, count(*) AS n FROM {table} GROUP BY ALL {order}")
         for row in found.to_arrow().to_pylist():
             return {"of": table, **row}
     return None
@@ -144,16 +143,19 @@ def _next(bench: Workbench, busiest: dict[str, Any] | None) -> None:
     symbol = busiest["symbol"] if busiest else "BHP"
     venue = busiest["venue"] if busiest else "XASX"
     session = busiest["session"] if busiest else "2014-03-10"
-    home = f" --home {bench.settings.home}" if bench.settings.home.name != ".k2" else ""
+    folder = str(bench.settings.home)
+    home = f" --home {folder}" if bench.settings.home.name != ".k2" else ""
+    call = f"k2.connect({folder!r}).trades({symbol!r}, venue={venue!r}, limit=5)"
     _say("Next")
-    typer.echo(
-        f"""  .venv/bin/k2 query bars {symbol} 5m -v {venue} --session {session}{home}
-  .venv/bin/k2 query sql "SELECT symbol, venue, count(*) FROM quotes GROUP BY ALL"{home}
-  .venv/bin/k2 query snapshots{home}
-  .venv/bin/k2 profiles                      the vendor formats it reads
-  .venv/bin/k2 ingest FILE --profile NAME    your own files
-  .venv/bin/python -c "import k2kernel as k2; print(k2.connect({str(bench.settings.home)!r}).trades({symbol!r}, venue={venue!r}, limit=5))\""""
-    )
+    for line in (
+        f"k2 query bars {symbol} 5m -v {venue} --session {session}{home}",
+        f'k2 query sql "SELECT symbol, venue, count(*) FROM quotes GROUP BY ALL"{home}',
+        f"k2 query snapshots{home}",
+        "k2 profiles                      # the vendor formats it reads",
+        "k2 ingest FILE --profile NAME    # your own files",
+        f'python -c "import k2kernel as k2; print({call})"',
+    ):
+        typer.echo(f"  .venv/bin/{line}")
 
 
 def _plain(price: Any) -> str:

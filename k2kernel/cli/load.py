@@ -21,7 +21,8 @@ def ingest(
     symbol: Annotated[str | None, typer.Option("--symbol", "-s", help="where the file does not say")] = None,
     venue: Annotated[str | None, typer.Option("--venue", "-v", help="where the file does not say")] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", help="NAME=TEXT, such as date=2024-03-04, where the profile reads it")
+        list[str] | None,
+        typer.Option("--option", help="NAME=TEXT, such as date=2024-03-04, where the profile reads it"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the first rows and rejects; write nothing")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="take out an earlier load of the same content")] = False,
@@ -29,7 +30,7 @@ def ingest(
     max_rejects: Annotated[float, typer.Option(help="share of lines that may be bad, 0 to 1")] = 0.01,
     home: Home = None,
 ) -> None:
-    """Load files into the lake by a profile. Each file is one commit a table, or nothing; loading it again adds nothing."""
+    """Load files into the lake by a profile. Each file is one commit a table or nothing; again, it adds nothing."""
     bench = workbench(home)
     options = _options(option, symbol, venue)
     if dry_run:
@@ -69,7 +70,7 @@ def report(path: str, receipt: Receipt) -> None:
     if receipt.rejected:
         say(
             f"k2: {path}: {receipt.rejected:,} of {receipt.lines:,} lines were rejected; "
-            "k2 query sql \"SELECT source_offset, reason, raw FROM dead_letter\" shows them"
+            'k2 query sql "SELECT source_offset, reason, raw FROM dead_letter" shows them'
         )
 
 

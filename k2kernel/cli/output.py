@@ -66,7 +66,7 @@ def write(batches: Iterable[pa.RecordBatch], output: Output) -> None:
     first = next(stream)
     everything = chain([first], stream)
     if output in (Output.json, Output.csv):
-        _text(everything, first.schema, output)
+        _text(everything, output)
     elif output is Output.arrow:
         with pa.ipc.new_stream(sys.stdout.buffer, first.schema) as writer:
             for batch in everything:
@@ -79,7 +79,7 @@ def write(batches: Iterable[pa.RecordBatch], output: Output) -> None:
                 writer.write_batch(batch)
 
 
-def _text(batches: Iterator[pa.RecordBatch], schema: pa.Schema, output: Output) -> None:
+def _text(batches: Iterator[pa.RecordBatch], output: Output) -> None:
     import polars as pl
 
     first = True

@@ -151,7 +151,9 @@ def snapshots(
 @app.command()
 def sql(
     text: Annotated[str, typer.Argument(help="one SELECT over trades, quotes, …; - reads standard input")],
-    param: Annotated[list[str] | None, typer.Option("--param", "-P", help="NAME=TEXT for $NAME in the statement")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-P", help="NAME=TEXT for $NAME in the statement")
+    ] = None,
     as_of: AsOf = None,
     limit: Limit = None,
     output: Format = Output.table,

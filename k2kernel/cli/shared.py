@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from k2kernel.workbench import Workbench
 
 Home = Annotated[
-    Path | None, typer.Option("--home", help="the lake's folder; default: K2_HOME, or the nearest .k2", show_default=False)
+    Path | None,
+    typer.Option("--home", help="the lake's folder; default: K2_HOME, or the nearest .k2", show_default=False),
 ]
 
 

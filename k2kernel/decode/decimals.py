@@ -52,7 +52,12 @@ def _shifted(texts: pl.Series, power: int) -> pl.Series:
 
 
 def _product(numbers: pl.Series, factor: int) -> pl.Series:
-    return numbers if factor == 1 else (numbers * pl.Series([Decimal(factor)], dtype=pl.Decimal(38, 0))).cast(_WIDE)
+    """The numbers times a whole factor; null where that passes 10^10 (multiplication raises where it overflows)."""
+    if factor == 1:
+        return numbers
+    most = pl.Series([Decimal(10**10) / abs(factor)]).cast(_WIDE)
+    small = only(numbers, numbers.abs() <= most)
+    return (small * pl.Series([Decimal(factor)], dtype=pl.Decimal(38, 0))).cast(_WIDE)
 
 
 def _power_and_factor(scale: Decimal | None) -> tuple[int, int]:

@@ -136,7 +136,7 @@ class CsvReader:
     def _clean(self, block: Block) -> RawBatch | None:
         """All lines at once, or None where any line is not simply a row."""
         data = utf8(block.data, encoding_of(self.form))
-        if data is None or (self._no_row and self._no_row(data[:-1])):
+        if data is None or (self._no_row and self._no_row(data[:-1])) or self._open_end(data):
             return None
         lines = data.count(b"\n")
         try:
@@ -147,6 +147,12 @@ class CsvReader:
             return None
         frame = self._frame(table, pl.int_range(block.first_line, block.first_line + lines, eager=True))
         return RawBatch(frame, lines, block.nbytes, block.data, block.first_line)
+
+    def _open_end(self, data: bytes) -> bool:
+        """Whether the last line has a quote that does not end: the parser would not say so."""
+        last = data[data.rfind(b"\n", 0, len(data) - 1) + 1 :].decode().rstrip("\r\n")
+        quote = self.form.quote
+        return bool(quote) and quote in last and not re.match(_rows_regex(self.form.delimiter, quote), last)
 
     def _careful(self, block: Block) -> RawBatch:
         """Line by line: leave out what is no row, reject what cannot be split, keep every good row."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, RESTError, TableAlreadyExistsError
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
-from k2kernel.errors import LakeNotFound
+from k2kernel.errors import CatalogUnreachable, LakeNotFound
 from k2kernel.lake.local_io import IMPLEMENTATION
 from k2kernel.schemas import NAMESPACE, TABLES, Table
 
@@ -35,11 +35,19 @@ def connect(settings: Settings, create: bool) -> Catalog:
         if not create and not (settings.home / "catalog.db").exists():
             raise LakeNotFound(str(settings.home))
         settings.home.mkdir(parents=True, exist_ok=True)
-    if settings.catalog_url.startswith(("http://", "https://")):
-        from pyiceberg.catalog import load_catalog
+    if settings.embedded:
+        return _connect_sql(settings)
+    try:
+        return _connect_rest(settings) if settings.catalog_url.startswith("http") else _connect_sql(settings)
+    except (OSError, ImportError, SQLAlchemyError, RESTError, ValueError) as exc:
+        # The message of a driver may repeat the URI, and with it a password: only its kind is passed on.
+        raise CatalogUnreachable(settings.catalog_url.partition(":")[0], type(exc).__name__) from None
 
-        return load_catalog(_NAME, type="rest", **_properties(settings))
-    return _connect_sql(settings)
+
+def _connect_rest(settings: Settings) -> Catalog:
+    from pyiceberg.catalog import load_catalog
+
+    return load_catalog(_NAME, type="rest", **_properties(settings))
 
 
 def _connect_sql(settings: Settings) -> Catalog:

@@ -122,7 +122,7 @@ class Writer:
             f"FIELD_IDS {_duckdb_struct(field_ids(table.schema()))}"
         )
         with _writable(table.io, location) as target:
-            cursor.execute(f"COPY ({query}) TO $target ({options})", {**values, "target": target})
+            cursor.execute(f"COPY ({query}) TO $copy_to ({options})", {**values, "copy_to": target})
             return Path(target).stat().st_size
 
 

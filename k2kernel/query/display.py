@@ -33,7 +33,9 @@ def shown(relation: duckdb.DuckDBPyRelation, rows: int, zone: str | None) -> Sho
     where = zone or "UTC"
     cells = [_cell(name, kind, where) for name, kind in zip(relation.columns, kinds, strict=True)]
     found = relation.limit(rows + 1).project(", ".join(cells)).fetchall()
-    headings = [f"{name} ({where})" if kind == _ZONED else name for name, kind in zip(relation.columns, kinds, strict=True)]
+    headings = [
+        f"{name} ({where})" if kind == _ZONED else name for name, kind in zip(relation.columns, kinds, strict=True)
+    ]
     return Shown(headings, [kind.startswith(_NUMBERS) for kind in kinds], found[:rows], len(found) > rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from k2kernel.errors import MissingExtra
 from k2kernel.query.connection import Database, Query
@@ -77,7 +77,9 @@ class Result:
         """A DuckDB relation over the rows, on a connection of its own that reads the warehouse only."""
         return self._database.relation(self._query)
 
-    def batches(self, rows: int = 65_536, timeout: float | None = None, limit: int | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, rows: int = 65_536, timeout: float | None = None, limit: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """The rows (the first `limit`) as Arrow batches of at most `rows`, as they are scanned; memory does not grow
         with the result. Without rows there is one empty batch, for its schema.
         """
