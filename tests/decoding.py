@@ -56,14 +56,12 @@ def profile_of(folder: Path, toml: str, name: str = "own") -> Profile:
     return profiles.load(path)
 
 
-def decode(
-    profile: Profile, path: Path, lookup: Mapping[str, str] | None = None, home: Path | None = None, **options: str
-) -> Decoding:
+def decode(profile: Profile, path: Path, *, lookup: Mapping[str, str] | None = None, **options: str) -> Decoding:
     """Decode every member of the file; every lookup of the profile has the texts of `lookup`."""
     done = Decoding()
     frames: dict[str, list[pl.DataFrame]] = {}
     for member in members(path, profile.file.members):
-        decoder = Decoder(profile, member, options, home, dict.fromkeys(profile.lookups, lookup or {}))
+        decoder = Decoder(profile, member, options, None, dict.fromkeys(profile.lookups, lookup or {}))
         for batch in decoder.batches():
             for table, frame in batch.tables.items():
                 frames.setdefault(table, []).append(frame)
@@ -84,11 +82,13 @@ def decode_text(folder: Path, toml: str, data: bytes | str, name: str = "data.cs
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return decode(profile_of(folder, toml), path, **options)
+    return decode(profile_of(folder, toml), path, lookup=None, **options)
 
 
-def utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc]  # the parts of a datetime are its arguments
+def utc(year: int, month: int, day: int, *clock: int) -> datetime:
+    """`clock` is hours, minutes, seconds and µs, as far as they are not 0."""
+    hour, minute, second, micros = (*clock, 0, 0, 0, 0)[:4]
+    return datetime(year, month, day, hour, minute, second, micros, tzinfo=UTC)
 
 
 def dec(*texts: str | None) -> list[Decimal | None]:

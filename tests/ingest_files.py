@@ -87,7 +87,9 @@ def assert_accounted(receipt: Receipt) -> None:
 def rows_of(lake: Lake, table: str) -> pl.DataFrame:
     """Every row of the table, read from its data files as they are."""
     files = lake.files(table, lake.head(table)).files
-    return pl.concat([pl.read_parquet(file.path, hive_partitioning=False) for file in files]) if files else pl.DataFrame()
+    return (
+        pl.concat([pl.read_parquet(file.path, hive_partitioning=False) for file in files]) if files else pl.DataFrame()
+    )
 
 
 def counts(lake: Lake) -> dict[str, int]:

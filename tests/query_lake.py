@@ -47,7 +47,7 @@ def add(lake: Lake, digest: str, rows: Sequence[Mapping[str, Any]], table: str =
         {"sequence": number, "source_offset": number, "source": digest, "ts_ingest": stamp, **defaults, **row}
         for number, row in enumerate(rows)
     ]
-    types = {name: kind for name, kind in TABLES[table].polars.items()}
+    types = dict(TABLES[table].polars)
     frame = pl.DataFrame({name: [row.get(name) for row in full] for name in types}, schema=types)
     parts = frame.partition_by("session", as_dict=True) if TABLES[table].partition else {(None,): frame}
     files = [lake.write(table, part, key[0]) for key, part in parts.items()]

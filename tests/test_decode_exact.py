@@ -36,7 +36,9 @@ number_texts = st.one_of(
         digits,
         st.sampled_from(["", "."]),
         digits,
-        st.one_of(st.just(""), st.builds(lambda e, n: f"{e}{n}", st.sampled_from(["e", "E", "e+", "e-"]), st.integers(0, 22))),
+        st.one_of(
+            st.just(""), st.builds(lambda e, n: f"{e}{n}", st.sampled_from(["e", "E", "e+", "e-"]), st.integers(0, 22))
+        ),
     ),
     st.decimals(allow_nan=False, allow_infinity=False, places=8, min_value=-LIMIT, max_value=LIMIT).map(str),
     st.floats(allow_nan=True).map(repr),
@@ -97,7 +99,7 @@ json_values = st.recursive(
         st.integers(-(10**22), 10**22),
         st.floats(allow_nan=False, allow_infinity=False),
         st.text(max_size=8),
-        st.sampled_from(['1,2', ':3', '"4"', "\\", "\\\"5", "[6", "-7e8", "\u2028"]),
+        st.sampled_from(["1,2", ":3", '"4"', "\\", '\\"5', "[6", "-7e8", "\u2028"]),
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=4), inner, max_size=4)),
     max_leaves=12,
@@ -115,7 +117,9 @@ def texts_of(value: Any) -> Any:
     st.sampled_from([None, (",", ":"), (" , ", " : ")]),
     st.booleans(),
 )
-def test_numbers_in_json_keep_their_digits(values: list[Any], separators: tuple[str, str] | None, ascii_only: bool) -> None:
+def test_numbers_in_json_keep_their_digits(
+    values: list[Any], separators: tuple[str, str] | None, ascii_only: bool
+) -> None:
     lines = [json.dumps(value, separators=separators, ensure_ascii=ascii_only) for value in values]
     lines = [line.replace("\u2028", "\\u2028") for line in lines]
     quoted = quote_numbers(("\n".join(lines) + "\n").encode()).decode().split("\n")[:-1]
@@ -124,7 +128,10 @@ def test_numbers_in_json_keep_their_digits(values: list[Any], separators: tuple[
 
 def test_an_unfinished_string_does_not_reach_the_next_line() -> None:
     data = b'{"a": "x, 1}\n{"a": 1.50, "b": [-2, 3e4], "c": "5, 6"}\n{"a\\\\": 7}\n'
-    assert quote_numbers(data).split(b"\n")[1:3] == [b'{"a": "1.50", "b": ["-2", "3e4"], "c": "5, 6"}', b'{"a\\\\": "7"}']
+    assert quote_numbers(data).split(b"\n")[1:3] == [
+        b'{"a": "1.50", "b": ["-2", "3e4"], "c": "5, 6"}',
+        b'{"a\\\\": "7"}',
+    ]
 
 
 ZONES = {
@@ -155,7 +162,9 @@ def by_zoneinfo(local: datetime, zone: str, ambiguous: str) -> int | None:
     st.sampled_from(["earliest", "latest", "reject"]),
     st.sampled_from(["%m/%d/%Y %H:%M:%S%.f", "%Y%m%d-%H%M%S%6f", "%Y-%m-%dT%H:%M:%S.%6f", "%d %b %Y %H:%M:%S%.f"]),
 )
-def test_local_times_agree_with_zoneinfo(where: tuple[str, Any], micros: list[int], ambiguous: Any, layout: str) -> None:
+def test_local_times_agree_with_zoneinfo(
+    where: tuple[str, Any], micros: list[int], ambiguous: Any, layout: str
+) -> None:
     zone, day = where
     local = [datetime(*day) + timedelta(microseconds=each) for each in micros]  # noqa: DTZ001 - it is local
     texts = [each.strftime(layout.replace("%.f", ".%f").replace("%6f", "%f")) for each in local]
@@ -186,13 +195,19 @@ def test_many_times_of_a_week_go_by_quarters_of_an_hour() -> None:
     st.sampled_from(["Z", "+11:00", "-05:30", "+0000", "+01", "mixed"]),
     st.sampled_from(["T", " "]),
 )
-def test_iso_times_are_exact_to_the_nanosecond(times: list[tuple[datetime, int, int]], ending: str, between: str) -> None:
+def test_iso_times_are_exact_to_the_nanosecond(
+    times: list[tuple[datetime, int, int]], ending: str, between: str
+) -> None:
     texts, wanted = [], []
     for number, (time, below, places) in enumerate(times):
         zone = ending if ending != "mixed" else ["Z", "+11:00", "-0530"][number % 3]
         fraction = f"{time.microsecond:06}{below:03}"[:places]
-        texts.append(f"{time:%Y-%m-%d}".zfill(10) + between + f"{time:%H:%M:%S}" + ("." + fraction if places else "") + zone)
-        hours, minutes = (int((zone[1:].replace(":", "") + "00")[at : at + 2] or 0) for at in (0, 2)) if zone != "Z" else (0, 0)
+        texts.append(
+            f"{time:%Y-%m-%d}".zfill(10) + between + f"{time:%H:%M:%S}" + ("." + fraction if places else "") + zone
+        )
+        hours, minutes = (
+            (int((zone[1:].replace(":", "") + "00")[at : at + 2] or 0) for at in (0, 2)) if zone != "Z" else (0, 0)
+        )
         shift = (hours * 60 + minutes) * (-1 if zone.startswith("-") else 1)
         seconds = (time.replace(microsecond=0) - datetime(1970, 1, 1)) // timedelta(seconds=1) - shift * 60  # noqa: DTZ001
         wanted.append(seconds * 10**9 + int((fraction + "0" * 9)[:9]))
@@ -218,12 +233,14 @@ NO_TIMES = [
     "9999-01-01T00:00:00Z",
     "",
     " ",
-    "２０24-03-04T10:00:00Z",
+    "\uff12\uff1024-03-04T10:00:00Z",  # full-width digits
 ]
 
 
 @pytest.mark.parametrize("text", NO_TIMES)
-@pytest.mark.parametrize("neighbours", [[], ["2024-03-04T10:00:00Z"], ["2024-03-04T10:00:00.5Z", "2024-03-04T10:00:00+01:00"]])
+@pytest.mark.parametrize(
+    "neighbours", [[], ["2024-03-04T10:00:00Z"], ["2024-03-04T10:00:00.5Z", "2024-03-04T10:00:00+01:00"]]
+)
 def test_what_is_no_time_is_refused_beside_any_neighbour(text: str, neighbours: list[str]) -> None:
     value = Value(column="t", layout="iso8601")
     found = _instants([pl.Series([*neighbours, text])], value=value, iso_day=False).to_list()
@@ -231,7 +248,9 @@ def test_what_is_no_time_is_refused_beside_any_neighbour(text: str, neighbours: 
     assert None not in found[:-1]
 
 
-@pytest.mark.parametrize("layout", ["%Y%m%d %H%M%S%3f", "%Y-%m-%d %H:%M:%S%.f", "%d/%m/%Y %H:%M:%S", "%b %d %Y %I:%M:%S %p"])
+@pytest.mark.parametrize(
+    "layout", ["%Y%m%d %H%M%S%3f", "%Y-%m-%d %H:%M:%S%.f", "%d/%m/%Y %H:%M:%S", "%b %d %Y %I:%M:%S %p"]
+)
 def test_a_time_by_arithmetic_is_the_time_by_strftime(layout: str) -> None:
     times = pl.datetime_range(datetime(1999, 12, 30), datetime(2004, 3, 2), "7h13m17s123ms", eager=True)  # noqa: DTZ001
     texts = times.dt.strftime(layout)
@@ -246,7 +265,18 @@ def test_lenient_layouts_read_short_fields() -> None:
 
 
 def test_counts_of_units() -> None:
-    texts = ["1709546400", "1709546400.5", "1709546400.000000001", "1709546400.0000000001", "-1.5", ".5", "1e9", "x", None, ""]
+    texts = [
+        "1709546400",
+        "1709546400.5",
+        "1709546400.000000001",
+        "1709546400.0000000001",
+        "-1.5",
+        ".5",
+        "1e9",
+        "x",
+        None,
+        "",
+    ]
     value = Value(column="t", unit="s")
     found = _instants([pl.Series(texts)], value=value, iso_day=False).to_list()
     start = 1_709_546_400 * 10**9
@@ -270,7 +300,8 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from tests.decoding import PLAIN, decode_text
-toml = PLAIN.replace('layout = "iso8601"', 'layout = "%d.%m.%Y %H:%M:%S", zone = "Australia/Sydney", ambiguous = "latest"')
+sydney = 'layout = "%d.%m.%Y %H:%M:%S", zone = "Australia/Sydney", ambiguous = "latest"'
+toml = PLAIN.replace('layout = "iso8601"', sydney)
 rows = ["06.04.2024 23:59:59,1", "07.04.2024 02:30:00,2", "06.10.2024 03:00:00,3"]
 done = decode_text(Path(sys.argv[1]), toml, "\\n".join(["time,price", *rows]))
 print(json.dumps([(str(row["ts_event"]), str(row["session"])) for row in done.tables["trades"]]))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from k2kernel.errors import FileFault, InvalidParameter, ProfileError, UnknownVenue
-from tests.decoding import PLAIN, decode, decode_text, dec, profile_of, utc
+from k2kernel.sources.files import BLOCK_BYTES
+from tests.decoding import PLAIN, dec, decode, decode_text, profile_of, utc
 
 GOOD = "2024-03-04T10:00:{second:02}Z,{price}"
 
@@ -55,7 +56,6 @@ def test_every_fault_at_once_costs_no_good_row(tmp_path: Path) -> None:
         lines += [GOOD.format(second=number, price=number).encode(), bad]
     done = decode_text(tmp_path, PLAIN, b"\n".join([*lines, b"", b"  "]))
     assert done.column("price") == dec(*map(str, range(len(BAD_LINES))))
-    assert [reject["line"] for reject in done.rejected] == sorted(reject["line"] for reject in done.rejected) or True
     assert {row["line"]: row["raw"].rstrip(b"\r") for row in done.rejected} == {
         2 * n + 3: bad for n, (bad, _, _) in enumerate(BAD_LINES.values())
     }
@@ -64,7 +64,11 @@ def test_every_fault_at_once_costs_no_good_row(tmp_path: Path) -> None:
 
 def test_a_quote_inside_a_field_is_a_character_with_and_without_bad_neighbours(tmp_path: Path) -> None:
     toml = PLAIN.replace("[route.columns]", 'keep = ["name"]\n[route.columns]').replace('"price"]', '"price", "name"]')
-    lines = ["time,price,name", GOOD.format(second=1, price=1) + ',5" pipe', GOOD.format(second=2, price=2) + ',"a ""b"", c"']
+    lines = [
+        "time,price,name",
+        GOOD.format(second=1, price=1) + ',5" pipe',
+        GOOD.format(second=2, price=2) + ',"a ""b"", c"',
+    ]
     clean = decode_text(tmp_path, toml, "\n".join(lines))
     dirty = decode_text(tmp_path, toml, "\n".join([*lines, "broken"]))
     assert clean.column("extra") == dirty.column("extra") == ['{"name":"5\\" pipe"}', '{"name":"a \\"b\\", c"}']
@@ -86,14 +90,14 @@ def test_a_line_longer_than_a_block_of_the_parser(tmp_path: Path) -> None:
 
 
 def test_blocks_of_a_large_file_number_their_lines_through(tmp_path: Path) -> None:
-    rows = 1_200_000
-    body = "2024-03-04T10:00:00Z,1\n" * (rows - 2) + "bad,1\n2024-03-04T10:00:01Z,2"
+    rows, note = 100_000, "x" * 400
     path = tmp_path / "large.csv"
-    path.write_text("time,price\n" + body)
+    body = f"2024-03-04T10:00:00Z,1,{note}\n" * (rows - 2) + f"bad,1,{note}\n2024-03-04T10:00:01Z,2,{note}"
+    path.write_text(f"time,price,note\n{body}")
+    assert path.stat().st_size > 2 * BLOCK_BYTES
     done = decode(profile_of(tmp_path, PLAIN), path)
     assert set(done.reasons) == {rows}
-    assert done.tables["trades"][-1]["source_offset"] == rows + 1
-    assert len(done.tables["trades"]) == rows - 1
+    assert done.column("source_offset") == [*range(2, rows), rows + 1]
 
 
 def test_what_precedes_and_follows_the_rows(tmp_path: Path) -> None:
@@ -152,7 +156,14 @@ def test_a_row_that_sql_fails_on_is_one_reject(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "expression",
-    ["(SELECT 1)", "sum(price::INT)", "price; DROP TABLE x", "price FROM batch --", "no_such_column", "read_text('/etc/passwd')"],
+    [
+        "(SELECT 1)",
+        "sum(price::INT)",
+        "price; DROP TABLE x",
+        "price FROM batch --",
+        "no_such_column",
+        "read_text('/etc/passwd')",
+    ],
 )
 def test_sql_is_one_expression_over_the_row(tmp_path: Path, expression: str) -> None:
     toml = PLAIN.replace('price = "price"', f'price = {{ expr = "{expression}" }}')
@@ -171,7 +182,7 @@ def test_an_undeclared_venue_of_some_rows(tmp_path: Path) -> None:
 
 
 def test_an_undeclared_venue_of_all_rows(tmp_path: Path) -> None:
-    with pytest.raises(UnknownVenue, match="venues.toml"):
+    with pytest.raises(UnknownVenue, match=r"venues\.toml"):
         decode_text(tmp_path, PLAIN.replace("XASX", "XXXX"), "time,price\n2024-03-04T10:00:00Z,1\n")
 
 
@@ -181,9 +192,15 @@ def test_faults_of_a_whole_file(tmp_path: Path) -> None:
     with pytest.raises(FileFault, match="has no header line"):
         decode_text(tmp_path, PLAIN, "\n\n")
     with pytest.raises(FileFault, match="its path does not match"):
-        decode_text(tmp_path, PLAIN.replace('{ constant = "S" }', "{ path = '/(\\d+)\\.csv' }"), "time,price\n2024-03-04T10:00:00Z,1\n")
+        decode_text(
+            tmp_path,
+            PLAIN.replace('{ constant = "S" }', "{ path = '/(\\d+)\\.csv' }"),
+            "time,price\n2024-03-04T10:00:00Z,1\n",
+        )
     with pytest.raises(InvalidParameter, match="Give --symbol"):
-        decode_text(tmp_path, PLAIN.replace('constant = "S"', 'option = "symbol"'), "time,price\n2024-03-04T10:00:00Z,1\n")
+        decode_text(
+            tmp_path, PLAIN.replace('constant = "S"', 'option = "symbol"'), "time,price\n2024-03-04T10:00:00Z,1\n"
+        )
     lookup = "{ path = '([a-z]+)\\.csv', lookup = { table = 'instruments', from = 'vendor_id', to = 'symbol' } }"
     with pytest.raises(FileFault, match=r"'data' is not in instruments\.vendor_id"):
         decode_text(tmp_path, PLAIN.replace('{ constant = "S" }', lookup), "time,price\n2024-03-04T10:00:00Z,1\n")

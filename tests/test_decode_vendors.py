@@ -35,11 +35,16 @@ keep = ["名称", "备注"]
 symbol = { column = "代码", extract = '^([0-9]+)', strip = true, pad = 6 }
 venue = { constant = "XSHG" }
 exec_venue = { column = "名称", replace = [['.*(甲).*', 'alpha'], ['.*(乙).*', 'beta']], case = "upper" }
-ts_recv = { column = "时间", layout = "%H时%M分%S秒%3f", date = { column = "日期", layout = "%Y年%m月%d日" }, offset = "+08:00" }
 price = { column = "价格", tick = "0.01", max_error = "0.000001", scale = "0.001" }
 size = { column = "数量", scale = "100", null_if = ["0", ""] }
 status = { column = "状态", map = { F = "", C = "cancelled", K = "cancel" } }
 conditions = { columns = ["标志", "备注"], split = "" }
+
+[route.columns.ts_recv]
+column = "时间"
+layout = "%H时%M分%S秒%3f"
+date = { column = "日期", layout = "%Y年%m月%d日" }
+offset = "+08:00"
 
 [route.columns.ts_event]
 columns = ["日期", "时间"]
@@ -157,9 +162,11 @@ kind = { expr = "'kind ' || kind" }
 """
 
 PULSE_LINES = [
-    '[a1 1709546400.000000001] {"k":"tb","d":{"ticker":"B","at":1709546400000001,"live":true,'
-    '"trade":{"px":6183763,"qty":1.50e-3,"maker":true,"flags":"x + y"},'
-    '"book":[{"p":61837.63,"q":0},{"p":61837.64,"q":12345678.12345678}]}}',
+    (
+        '[a1 1709546400.000000001] {"k":"tb","d":{"ticker":"B","at":1709546400000001,"live":true,'
+        '"trade":{"px":6183763,"qty":1.50e-3,"maker":true,"flags":"x + y"},'
+        '"book":[{"p":61837.63,"q":0},{"p":61837.64,"q":12345678.12345678}]}}'
+    ),
     '[a1 1709546400.5] {"k":"b","d":{"ticker":"B","book":[{"p":1,"q":2},{"p":3,"q":4}]}}',
     '[a1 1709546401.0] {"k":"hello"}',
     '[a1 1709546402.0] {"k":"tb","d":{"ticker":"Z","at":1709546400000002,"trade":{"px":1,"qty":1,"maker":false}}}',
@@ -172,7 +179,7 @@ PULSE_LINES = [
 def test_a_log_of_json_messages(tmp_path: Path) -> None:
     lookup = {"B": "BTC-USD"}
     (tmp_path / "log.txt").write_text("\n".join(PULSE_LINES) + "\n")
-    done = decode(profile_of(tmp_path, PULSE), tmp_path / "log.txt", lookup)
+    done = decode(profile_of(tmp_path, PULSE), tmp_path / "log.txt", lookup=lookup)
     first, second = done.tables["trades"]
     assert (first["symbol"], first["venue"]) == ("BTC-USD", "BINANCE")
     assert (first["ts_event"], first["ts_event_ns"]) == (utc(2024, 3, 4, 10, 0, 0, 1), None)
@@ -180,7 +187,11 @@ def test_a_log_of_json_messages(tmp_path: Path) -> None:
     assert [first["price"], first["size"]] == dec("61837.63", "0.0015")
     assert second["price"] == Decimal("-376.3")
     assert (first["side"], first["conditions"], first["trade_id"]) == ("sell", ["x", "y"], "tb-B-1709546400000001")
-    assert (second["side"], second["conditions"], second["extra"]) == (None, ["auction", "late"], '{"host":"a1","live":null}')
+    assert (second["side"], second["conditions"], second["extra"]) == (
+        None,
+        ["auction", "late"],
+        '{"host":"a1","live":null}',
+    )
     assert json.loads(first["extra"]) == {"host": "a1", "live": "true"}
 
     both, book = done.tables["quotes"]
@@ -213,7 +224,7 @@ when = { column = "type", matches = '^T' }
 [route.columns]
 symbol = { columns = ["root", "suffix"], join = ".", replace = [['\\s', ''], ['\\.$', '']] }
 venue = { path = '/([A-Z]{4})-\\d{8}\\.txt$' }
-exec_venue = { option = "desk", default = "none", optional = true }
+exec_venue = { option = "desk", optional = true }
 trade_id = { column = "ref", strip = true, null_if = "" }
 price = { column = "px", scale = "0.0001", null_if = "9223372036854775807" }
 size = "qty"
@@ -236,14 +247,24 @@ when = { column = "type", equals = "Q" }
 [route.columns]
 symbol = "root"
 venue = { path = '!ticks/([A-Z]{4})-' }
-ts_event = { column = "hhmmss", layout = "%H%M%S%9f", date = { path = '-(\\d{8})', layout = "%Y%m%d" }, offset = "-05:00" }
-ts_recv = { column = "next", unit = "ms", since = "midnight", date = { path = '-(\\d{8})', layout = "%Y%m%d" }, offset = "-05:00" }
 bid_px = { column = "px", scale = "0.0001" }
 ask_px = { column = "px2", scale = "0.0001", null_if = "9223372036854775807" }
 bid_sz = "qty"
 ask_sz = { column = "qty2", null_if = ["0", " "] }
+
+[route.columns.ts_event]
+column = "hhmmss"
+layout = "%H%M%S%9f"
+date = { path = '-(\\d{8})', layout = "%Y%m%d" }
+offset = "-05:00"
+
+[route.columns.ts_recv]
+column = "next"
+unit = "ms"
+since = "midnight"
+date = { path = '-(\\d{8})', layout = "%Y%m%d" }
+offset = "-05:00"
 """
-DEPOT = DEPOT.replace(', default = "none"', "")
 
 DEPOT_ROWS = {
     "ticks/XNYS-20241103.txt": "013000000000001|5400000|BRK |B |T@|4512345|100|||@ TI|00|id1\n"

@@ -141,7 +141,7 @@ def test_replace_is_one_snapshot_a_table_and_other_tables_are_emptied(lake: Lake
     path = write(tmp_path / "a.csv", [*lines(0, 300), "T,x,A,1,1,1"])
     ingest(lake, path, mixed(tmp_path))
     trades_only = tmp_path / "trades-only.toml"
-    first, second = MIXED.split("[[route]]\ntable = \"quotes\"")
+    first, second = MIXED.split('[[route]]\ntable = "quotes"')
     trades_only.write_text(first + second[second.index("[skip]") :])
     receipt = ingest(lake, path, str(trades_only), replace=True)
     assert counts(lake) == {"trades": 150, "dead_letter": 1}
@@ -166,7 +166,9 @@ def test_a_replace_that_comes_to_nothing_takes_nothing_out(lake: Lake, tmp_path:
     path = write(tmp_path / "a.csv", lines(0, 10))
     ingest(lake, path, mixed(tmp_path))
     wrong = tmp_path / "wrong.toml"
-    wrong.write_text(MIXED.replace('column = "time", unit = "ns"', 'column = "time", layout = "%Y-%m-%d", zone = "UTC"'))
+    wrong.write_text(
+        MIXED.replace('column = "time", unit = "ns"', 'column = "time", layout = "%Y-%m-%d", zone = "UTC"')
+    )
     with pytest.raises(FileFault, match="no row was accepted"):
         ingest(lake, path, str(wrong), replace=True)
     assert counts(lake) == {"trades": 5, "quotes": 5}

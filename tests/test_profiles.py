@@ -39,7 +39,11 @@ UNTRIED = {
     "tardis-trades-csv",
 }
 DROPPED = {
-    "binance-spot-ws": ["stream", "e", "lastUpdateId"],  # the route says the first two, the third is of skipped messages
+    "binance-spot-ws": [
+        "stream",
+        "e",
+        "lastUpdateId",
+    ],  # the route says the first two, the third is of skipped messages
     "binance-usdm-ws": ["stream", "e", "lastUpdateId"],
 }
 
@@ -71,7 +75,9 @@ def test_a_shipped_profile(name: str) -> None:
 def test_a_title_makes_no_other_profile(tmp_path: Path) -> None:
     first = profile_of(tmp_path, PLAIN, "a")
     second = profile_of(tmp_path, PLAIN.replace("the least", "another"), "b")
-    third = profile_of(tmp_path, PLAIN.replace("iso8601", "%Y-%m-%dT%H:%M:%SZ").replace("SZ\"", 'SZ", zone = "UTC"'), "c")
+    third = profile_of(
+        tmp_path, PLAIN.replace("iso8601", "%Y-%m-%dT%H:%M:%SZ").replace('SZ"', 'SZ", zone = "UTC"'), "c"
+    )
     assert first.digest == second.digest != third.digest
 
 
@@ -98,7 +104,12 @@ def test_dropped_counts_what_a_file_has_and_no_one_takes(tmp_path: Path) -> None
 WRONG = {
     "unknown key": ('title = "x"\ncolour = 1', "title", "colour", "Extra inputs"),
     "unknown file key": ("[file]", "[file]\nseparator = ';'", "file.separator", "Extra inputs"),
-    "unknown value key": ('price = "price"', 'price = { column = "price", factor = 2 }', "price.Value.factor|price.factor", ""),
+    "unknown value key": (
+        'price = "price"',
+        'price = { column = "price", factor = 2 }',
+        "price.Value.factor|price.factor",
+        "",
+    ),
     "unknown table": ('"trades"', '"trade"', "route.0", "is not one of trades, quotes"),
     "unknown column": ("price = ", "prize = ", "route.0", "prize: not a column of trades"),
     "derived column": ("price = ", "session = ", "route.0", "session: not a column of trades"),
@@ -114,15 +125,35 @@ WRONG = {
     "zone": ('"iso8601"', '"iso8601", zone = "Sydney"', "route.0", "'Sydney' is not an IANA time zone"),
     "offset": ('"iso8601"', '"iso8601", offset = "+5"', "route.0", "'+5' is not an offset such as"),
     "zone and offset": ('"iso8601"', '"iso8601", offset = "+05:00", zone = "UTC"', "route.0", "not both"),
-    "float scale": ('price = "price"', 'price = { column = "price", scale = 0.1 }', "scale", "write the number as text"),
+    "float scale": (
+        'price = "price"',
+        'price = { column = "price", scale = 0.1 }',
+        "scale",
+        "write the number as text",
+    ),
     "tick alone": ('price = "price"', 'price = { column = "price", tick = "0.1" }', "price", "go together"),
-    "number key of a text": ('{ constant = "S" }', '{ constant = "S", scale = "2" }', "route.0", "symbol: scale means nothing"),
-    "time key of a number": ('price = "price"', 'price = { column = "price", layout = "%Y" }', "route.0", "price: layout means"),
+    "number key of a text": (
+        '{ constant = "S" }',
+        '{ constant = "S", scale = "2" }',
+        "route.0",
+        "symbol: scale means nothing",
+    ),
+    "time key of a number": (
+        'price = "price"',
+        'price = { column = "price", layout = "%Y" }',
+        "route.0",
+        "price: layout means",
+    ),
     "regex": ('{ constant = "S" }', "{ path = '(x' }", "symbol", "is not a regular expression"),
     "regex without group": ('{ constant = "S" }', "{ path = 'x' }", "symbol", "needs a group"),
     "look-around": ('{ constant = "S" }', "{ column = 'time', extract = '(?=x)(x)' }", "symbol", "look-around"),
     "no test": ('table = "trades"', 'table = "trades"\nwhen = { column = "time" }', "when", "equals, in, matches"),
-    "lookup": ('{ constant = "S" }', '{ column = "time", lookup = { from = "a", to = "b" } }', "lookup", "give `table` or `file`"),
+    "lookup": (
+        '{ constant = "S" }',
+        '{ column = "time", lookup = { from = "a", to = "b" } }',
+        "lookup",
+        "give `table` or `file`",
+    ),
     "encoding": ("[file]", "[file]\nencoding = 'utf-99'", "file", "'utf-99' is not an encoding"),
     "delimiter": ("[file]", "[file]\ndelimiter = '||'", "file", "delimiter is one character"),
     "no columns": ('columns = ["time", "price"]', "header = false", "file", "needs columns"),

@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from k2kernel.calendars import session_of
+from k2kernel.calendars import venue as declared
 from k2kernel.eligibility import EVERYTHING, FIELDS, policies, policy
 from k2kernel.errors import InvalidParameter, QueryError, UnknownVenue
 from k2kernel.lake import Lake
@@ -149,7 +151,7 @@ def test_nothing_is_divided_by_zero_and_missing_prices_and_sizes_are_left_out(la
 def test_overflow_is_an_error(lake: Lake, engine: QueryEngine) -> None:
     most = Decimal("9999999999.99999999")
     add(lake, "a", [event(price=most, size=most) for _ in range(101)])
-    with pytest.raises(QueryError, match="[Oo]verflow|Out of Range"):
+    with pytest.raises(QueryError, match=r"[Oo]verflow|Out of Range"):
         bars(engine, "BHP")
 
 
@@ -178,38 +180,34 @@ def test_buckets_are_half_open_and_stamped_by_their_start(lake: Lake, engine: Qu
     assert [bar["n_trades"] for bar in bars(engine, "BHP", "1m", start=at(60), end=at(120))] == [2]
 
 
-@pytest.mark.parametrize(
-    ("venue", "interval", "moments", "opens"),
-    [
-        ("XASX", "1d", ["2014-04-05T23:00+11:00"], ["2014-04-05T00:00+11:00"]),
-        ("XASX", "1d", ["2014-04-06T01:30+11:00", "2014-04-06T23:30+10:00"], ["2014-04-06T00:00+11:00"]),
-        ("XASX", "1h", ["2014-04-06T02:30+11:00", "2014-04-06T02:30+10:00"], ["2014-04-06T02:00+11:00", "2014-04-06T02:00+10:00"]),
-        ("XASX", "4h", ["2014-04-06T01:00+11:00", "2014-04-06T03:59+10:00"], ["2014-04-06T00:00+11:00"]),
-        ("XASX", "2h", ["2014-10-05T03:10+11:00"], ["2014-10-05T03:00+11:00"]),
-        ("XNYS", "1d", ["2014-03-09T23:59-04:00"], ["2014-03-09T00:00-05:00"]),
-        ("OANDA", "1d", ["2014-05-07T16:59-04:00", "2014-05-07T17:00-04:00"], ["2014-05-06T17:00-04:00", "2014-05-07T17:00-04:00"]),
-        ("OANDA", "4h", ["2014-05-07T20:59-04:00", "2014-05-07T21:00-04:00"], ["2014-05-07T17:00-04:00", "2014-05-07T21:00-04:00"]),
-        ("OANDA", "session", ["2014-05-07T18:00-04:00"], ["2014-05-07T17:00-04:00"]),
-        ("XNSE", "1h", ["2014-05-07T10:10+05:30"], ["2014-05-07T10:00+05:30"]),
-        ("XASX", "7m", ["2014-03-10T10:00+11:00", "2014-03-10T23:59+11:00"], ["2014-03-10T09:55+11:00", "2014-03-10T23:55+11:00"]),
-        ("XASX", "90m", ["2014-03-10T10:00+11:00"], ["2014-03-10T09:00+11:00"]),
-        ("BINANCE", "1m", ["2014-03-10T00:00:59.999999Z"], ["2014-03-10T00:00Z"]),
-        ("BINANCE", "250ms", ["2014-03-10T00:00:00.999999Z"], ["2014-03-10T00:00:00.750Z"]),
-    ],
-)  # fmt: skip
-def test_buckets_are_aligned_to_the_venues_session_clock(
-    lake: Lake, engine: QueryEngine, venue: str, interval: str, moments: list[str], opens: list[str]
-) -> None:
-    from k2kernel.calendars import session_of
-    from k2kernel.calendars import venue as declared
+ALIGNED = """
+XASX    1d      2014-04-05T23:00+11:00                          2014-04-05T00:00+11:00
+XASX    1d      2014-04-06T01:30+11:00,2014-04-06T23:30+10:00   2014-04-06T00:00+11:00
+XASX    1h      2014-04-06T02:30+11:00,2014-04-06T02:30+10:00   2014-04-06T02:00+11:00,2014-04-06T02:00+10:00
+XASX    4h      2014-04-06T01:00+11:00,2014-04-06T03:59+10:00   2014-04-06T00:00+11:00
+XASX    2h      2014-10-05T03:10+11:00                          2014-10-05T03:00+11:00
+XASX    7m      2014-03-10T10:00+11:00,2014-03-10T23:59+11:00   2014-03-10T09:55+11:00,2014-03-10T23:55+11:00
+XASX    90m     2014-03-10T10:00+11:00                          2014-03-10T09:00+11:00
+XNYS    1d      2014-03-09T23:59-04:00                          2014-03-09T00:00-05:00
+OANDA   1d      2014-05-07T16:59-04:00,2014-05-07T17:00-04:00   2014-05-06T17:00-04:00,2014-05-07T17:00-04:00
+OANDA   4h      2014-05-07T20:59-04:00,2014-05-07T21:00-04:00   2014-05-07T17:00-04:00,2014-05-07T21:00-04:00
+OANDA   session 2014-05-07T18:00-04:00                          2014-05-07T17:00-04:00
+XNSE    1h      2014-05-07T10:10+05:30                          2014-05-07T10:00+05:30
+BINANCE 1m      2014-03-10T00:00:59.999999+00:00                2014-03-10T00:00+00:00
+BINANCE 250ms   2014-03-10T00:00:00.999999+00:00                2014-03-10T00:00:00.750+00:00
+"""
+"""Venue, interval, times of trades, and the starts of the bars that hold them."""
 
+
+@pytest.mark.parametrize("line", ALIGNED.strip().splitlines())
+def test_buckets_are_aligned_to_the_venues_session_clock(lake: Lake, engine: QueryEngine, line: str) -> None:
+    venue, interval, moments, opens = line.split()
     rows = []
-    for text in moments:
-        moment = utc(text)
+    for moment in map(utc, moments.split(",")):
         session = session_of(declared(venue), int(moment.timestamp()) * 10**9)
         rows.append(event(ts_event=moment, venue=venue, session=session))
     add(lake, "a", rows)
-    assert [bar["ts_open"] for bar in bars(engine, "BHP", interval)] == [utc(text) for text in opens]
+    assert [bar["ts_open"] for bar in bars(engine, "BHP", interval)] == [utc(text) for text in opens.split(",")]
 
 
 def test_bars_of_several_venues_follow_each_ones_clock(lake: Lake, engine: QueryEngine) -> None:
@@ -262,7 +260,11 @@ def test_quote_bars_take_bid_ask_or_the_exact_mid(lake: Lake, engine: QueryEngin
         for bid, ask in sides
     ]
     add(lake, "q", rows, "quotes")
-    for of, prices in (("bid", ("1.00000001", "2", "1", "1")), ("ask", ("1.00000002", "4", "1.00000002", "1.5"))):
+    expected_prices: dict[str, tuple[str, ...]] = {
+        "bid": ("1.00000001", "2", "1", "1"),
+        "ask": ("1.00000002", "4", "1.00000002", "1.5"),
+    }
+    for of, prices in expected_prices.items():
         bar = bars(engine, "EURUSD", "1m", of=of)[0]
         assert (bar["open"], bar["high"], bar["low"], bar["close"]) == tuple(map(Decimal, prices))
     mid = bars(engine, "EURUSD", "1m", of="mid")[0]
@@ -291,7 +293,7 @@ def test_off_market_prints_count_for_nothing_by_the_asx_policy(lake: Lake, engin
     assert engine.summary("BHP", DAY).high == Decimal("36.45")
     assert engine.summary("BHP", DAY, eligible="all").high == 42
     assert bars(engine, "BHP", "1m", eligible="asx") == venue
-    with pytest.raises(InvalidParameter, match="eligible.*all, asx"):
+    with pytest.raises(InvalidParameter, match=r"eligible.*all, asx"):
         engine.bars("BHP", eligible="nyse")
 
 
@@ -312,7 +314,14 @@ def test_a_users_policy_says_per_field_and_date_what_counts(lake: Lake, engine: 
     )
     rows = []
     for day in (DAY, NEXT):
-        prices = ((9, ["I"]), (2, []), (3, ["M"]), (4, ["?"]), (8, ["I", "M"]), (1, ["I"]))
+        prices: tuple[tuple[int, list[str]], ...] = (
+            (9, ["I"]),
+            (2, []),
+            (3, ["M"]),
+            (4, ["?"]),
+            (8, ["I", "M"]),
+            (1, ["I"]),
+        )
         rows += [
             event(
                 venue="XNYS", session=day, ts_event=at(0, day), price=Decimal(price), size=Decimal(10), conditions=codes

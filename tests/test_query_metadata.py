@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import date, timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +16,9 @@ from k2kernel.query import QueryEngine
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.scan import Pinned
 from tests.query_lake import DAY, NEXT, add, at, event
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @pytest.fixture
@@ -79,9 +83,12 @@ def test_one_scan_for_a_snapshot_and_none_for_reads_that_need_none(
 ) -> None:
     scanned: list[tuple[str, int | None]] = []
     scan = Catalogue._scan
-    monkeypatch.setattr(
-        Catalogue, "_scan", lambda self, pin: (scanned.append((pin.name, pin.snapshot_id)), scan(self, pin))[1]
-    )
+
+    def counted(catalogue: Catalogue, pinned: Pinned) -> pa.Table:
+        scanned.append((pinned.name, pinned.snapshot_id))
+        return scan(catalogue, pinned)
+
+    monkeypatch.setattr(Catalogue, "_scan", counted)
     engine.trades(limit=5).to_arrow()
     engine.trades("BHP").to_arrow()
     engine.bars("RIO").to_arrow()

@@ -214,7 +214,7 @@ def test_errors_carry_duckdbs_sentence(lake: Lake, engine: QueryEngine) -> None:
     assert caught.value.__cause__ is not None
     with pytest.raises(QueryError, match="syntax error"):
         engine.sql("SELEC 1")
-    with pytest.raises(QueryError, match="[Oo]verflow"):
+    with pytest.raises(QueryError, match=r"[Oo]verflow"):
         engine.sql("SELECT 9223372036854775807 + sequence + 1::BIGINT FROM trades").to_arrow()
 
 

@@ -120,7 +120,7 @@ def _arithmetic(texts: pl.Series, form: Fixed, ending: bytes = b"") -> pl.Series
 
 
 def _table(texts: pl.Series, form: Fixed, more: int) -> tuple[Bytes | None, pl.Series | None]:
-    """A row for each byte place, padded with zeros, then `more` for an ending; and which texts fit, where not all do."""
+    """A row per byte place, padded with zeros, then `more` for an ending; and which texts fit, where not all do."""
     lengths = texts.str.len_bytes()
     least, most = lengths.min(), lengths.max()
     if least is None or int(str(least)) > form.longest + more or int(str(most)) < form.width + more:

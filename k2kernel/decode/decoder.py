@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -59,8 +60,8 @@ class Decoder:
     columns: list[str] = field(default_factory=list)
 
     def batches(self, skip_bytes: int = 0, first_line: int = 1) -> Iterator[Decoded]:
-        """Decode the member from `first_line`, which begins after `skip_bytes`."""
-        for raw in self._raw(skip_bytes, first_line):
+        """Decode the member from `first_line`, which begins after `skip_bytes`; the next batch is read meanwhile."""
+        for raw in _ahead(self._raw(skip_bytes, first_line)):
             yield self.decode(raw)
 
     @property
@@ -77,11 +78,14 @@ class Decoder:
         if self.member.packing == "parquet":
             raise FileFault(self.member.name, f"is Parquet, and the profile reads {form.format}", "Use another profile")
         if form.format == "ndjson":
-            reader = JsonReader(form, self._evaluator)
+            reader = JsonReader(form, Evaluator())  # its own, because it works in another thread
             self.columns = reader.names
             yield from map(reader.read, self._blocks(skip_bytes, first_line))
             return
-        begin = start(next(text_blocks(self.member, form.encoding)), form, self.member.name)
+        first = next(text_blocks(self.member, form.encoding), None)
+        if first is None:
+            raise FileFault(self.member.name, "is empty", "Fetch it again, or leave it out")
+        begin = start(first, form, self.member.name)
         self.columns = begin.names
         splitter = CsvReader(form, begin.names, self._wanted())
         at = (skip_bytes, first_line) if skip_bytes > begin.nbytes else (begin.nbytes, begin.line)
@@ -202,6 +206,15 @@ class Decoder:
         kind = pl.lit("other") if text is None else text.fill_null("other")
         counts = frame.select(kind.alias("kind"), LINE)["kind"].value_counts()
         return dict(zip(counts["kind"], counts["count"], strict=True))
+
+
+def _ahead(batches: Iterator[RawBatch]) -> Iterator[RawBatch]:
+    """The same batches, each read by another thread while the one before it is at work here."""
+    with ThreadPoolExecutor(1, thread_name_prefix="k2-read") as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _staged(route: Compiled, frame: pl.DataFrame) -> pl.LazyFrame:

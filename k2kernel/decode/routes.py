@@ -61,7 +61,7 @@ def compile_route(route: Route, context: Context) -> Compiled:
     table = schemas.TABLES[route.table]
     takes = pl.all_horizontal([values.holds(test, context) for test in route.when]) if route.when else None
     venue = route.columns.get("venue")
-    fixed = venue is not None and (values.given(venue, context) or not venue.references and not venue.expr)
+    fixed = venue is not None and (values.given(venue, context) or not (venue.references or venue.expr))
     compiled = Compiled(table, takes, fixed)
     if "ts_event" in table:
         compiled.columns.update(_times(route, context, compiled.steps))

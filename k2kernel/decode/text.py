@@ -1,4 +1,4 @@
-"""Delimited text to raw batches: pyarrow splits a clean block at once; a block with a fault is looked at line by line."""
+"""Delimited text to raw batches: pyarrow splits a clean block at once; one with a fault is looked at line by line."""
 
 from __future__ import annotations
 

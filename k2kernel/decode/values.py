@@ -200,7 +200,7 @@ class Cell:
         return self.checked(self.text.cast(dtype, strict=False), "is not a whole number that fits")
 
     def decimal(self) -> Mapped:
-        """An exact decimal(18, 8): scaled, brought to a tick, and bad where digits would be lost."""
+        """A number with 8 decimals: scaled or brought to a tick, and bad where a digit would be lost."""
         make = partial(decimals.exact, scale=self.value.scale)
         problem = "does not fit decimal(18,8) exactly"
         if self.value.tick is not None and self.value.max_error is not None:

@@ -12,7 +12,7 @@ from functools import cached_property
 from k2kernel.sources import Member
 
 _NAMES = {
-    "ts_recv": "tsrecv localtimestamp localtime receivetime receivedatetime recvtime recvts recvns recvus recvms recvs captime",
+    "ts_recv": "tsrecv localtimestamp localtime receivetime receivedatetime recvtime recvns recvus recvms recvs",
     "ts_event": "tsevent timestamp datetime eventtime exchtime exchangetime transacttime tradetime time ts mdtime t ms",
     "date": "date tradedate day mddate tradingday",
     "symbol": "symbol sym ticker instrument securityid code secid contract product ric s",
@@ -140,7 +140,9 @@ def _by_values(columns: list[Column]) -> dict[str, Column]:
     found: dict[str, Column] = {}
     if columns and columns[0].all(r"\d{1,8}") and columns[0].known == sorted(columns[0].known, key=int):
         found["ts_event"] = columns.pop(0)
-    decimals = [column for column in columns if column.all(r"-?\d+(\.\d+)?") and any("." in text for text in column.known)]
+    decimals = [
+        column for column in columns if column.all(r"-?\d+(\.\d+)?") and any("." in text for text in column.known)
+    ]
     if len(decimals) > 1 and _alike(*decimals[:2]):
         found |= {"bid_px": decimals[0], "ask_px": decimals[1]}
     elif decimals:
@@ -223,7 +225,7 @@ def _time_value(column: Column, roles: dict[str, Column]) -> str:
         if day is not None:
             parts.append(f'date = {{ column = {_text(day.name)}, layout = "{day.layout(_DATES)}" }}')
         else:
-            parts.append("date = { option = \"date\", path = '(\\d{8})', layout = \"%Y%m%d\" }")
+            parts.append('date = { option = "date", path = \'(\\d{8})\', layout = "%Y%m%d" }')
     remark = "  # CHECK: whose local time it is" if "zone" in how else ""
     return f"{{ {', '.join(parts)} }}{remark}"
 

@@ -17,7 +17,7 @@ ACCOUNT = "account."
 """Prefix, before a digest, of the key under which a commit keeps the account of each of its sources."""
 
 REJECTED = "dead_letter"
-TABLES = (REJECTED, *(name for name in reversed(schemas.TABLES) if name not in (REJECTED, "ingest_log")))
+TABLES = (REJECTED, *(name for name in schemas.TABLES if name not in (REJECTED, "ingest_log")))
 """The tables that a file may go to, in the order of their commits."""
 
 
@@ -55,7 +55,7 @@ class Loads:
 
     def __init__(self, lake: Lake) -> None:
         self._loads: dict[str, dict[str, Load]] = {}
-        for table in reversed(TABLES):
+        for table in (*TABLES[1:], REJECTED):
             for by in lake.provenance(table):
                 for source in by.sources:
                     self._loads.setdefault(source.digest, {})[table] = Load(table, source, by)

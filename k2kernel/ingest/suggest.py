@@ -86,7 +86,9 @@ def _json(lines: list[str], form: dict[str, object]) -> Sample | None:
     form |= {"format": "ndjson", "columns": {names[path]: path for path in texts}}
     if prefix := good[0][0]:
         clock = re.match(r"\d+", prefix)
-        name = {10: "recv_s", 13: "recv_ms", 16: "recv_us", 19: "recv_ns"}.get(len(clock.group()) if clock else 0, "prefix")
+        name = {10: "recv_s", 13: "recv_ms", 16: "recv_us", 19: "recv_ns"}.get(
+            len(clock.group()) if clock else 0, "prefix"
+        )
         rest = re.escape(prefix[clock.end() :]).replace(r"\ ", " ") if clock else ""
         form["prefix"] = rf"(?P<{name}>\d+){rest}" if clock else r"(?P<prefix>[^{]*)"
         columns.insert(0, Column(name, [text.strip() for text, _ in good]))
@@ -114,7 +116,9 @@ def _names(paths: list[str]) -> dict[str, str]:
     """The last key of each path, or the whole path where two share it."""
     last = {path: path.rpartition(".")[2].strip('"') for path in paths}
     counts = Counter(last.values())
-    return {path: name if counts[name] == 1 else path.removeprefix("$.").replace(".", "_") for path, name in last.items()}
+    return {
+        path: name if counts[name] == 1 else path.removeprefix("$.").replace(".", "_") for path, name in last.items()
+    }
 
 
 def _delimited(lines: list[str], form: dict[str, object]) -> Sample:
@@ -133,7 +137,9 @@ def _delimited(lines: list[str], form: dict[str, object]) -> Sample:
     if skipped:
         form["skip_lines"] = skipped
     if odd:
-        remarks.append(f"lines such as {delimiter.join(odd[0])!r} have another number of fields: say trailer or comment")
+        remarks.append(
+            f"lines such as {delimiter.join(odd[0])!r} have another number of fields: say trailer or comment"
+        )
     header = len(rows) > 1 and not any(map(_like_data, rows[0])) and len(set(rows[0])) == width
     names = [name.strip() for name in rows.pop(0)] if header else [f"column{n + 1}" for n in range(width)]
     form |= {} if header else {"header": False}

@@ -8,7 +8,11 @@ from k2kernel.profiles.model import Format, Profile, Route, Value, When
 def describe(profile: Profile) -> str:
     """What it reads, what it asks for, what it makes of each column, and what it drops; ends in a line feed."""
     tried = "tried on real files" if profile.tried else "made from the vendor's documents, not tried on real files"
-    lines = [f"{profile.name}: {profile.title}", f"  {tried}", *(f"  {line}" for line in profile.notes.split("\n") if line)]
+    lines = [
+        f"{profile.name}: {profile.title}",
+        f"  {tried}",
+        *(f"  {line}" for line in profile.notes.split("\n") if line),
+    ]
     lines.append(f"  file: {_format(profile.file)}")
     lines.append(f"  options: {', '.join(f'--{name}' for name in profile.options) or 'none'}")
     for route in profile.route:
@@ -57,7 +61,11 @@ def _value(value: Value) -> str:
     origins += [repr(value.constant)] if value.constant is not None else []
     if value.date is not None:
         origins[-1:] = [f"{origins[-1]} on the day of {_value(value.date)}"]
-    how = [value.layout or "", f"{value.unit} since {value.since}" if value.unit else "", value.zone or value.offset or ""]
+    how = [
+        value.layout or "",
+        f"{value.unit} since {value.since}" if value.unit else "",
+        value.zone or value.offset or "",
+    ]
     shown = ", else ".join(origins) + "".join(f", {part}" for part in how if part)
     if value.lookup:
         shown += f", looked up in {value.lookup.place}"

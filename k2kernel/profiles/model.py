@@ -98,8 +98,8 @@ class Lookup(_Part):
 
 class Value(_Part):
     """Where a text comes from and how it is cleaned, in this order: origin, extract, replace, strip, case, pad,
-    null_if, lookup, map. The origins are tried in this order: option (when it was given), cases, expr, column or
-    columns, path, constant, default.
+    null_if, lookup, map. The origins are tried in this order: option (when it was given; its text is taken as it is),
+    cases (row by row), expr, column or columns (where the file has them), path, constant.
     """
 
     option: str | None = Field(default=None, description="name of an --option; --symbol, --venue and --date are such")

@@ -25,6 +25,9 @@ TRADE_COLUMNS = (
 )
 QUOTE_COLUMNS = (*TRADE_COLUMNS, "n_quotes")
 
+_FEW = 6
+"""Codes that are looked for one by one: list_contains takes a fifth of the time of list_has_any."""
+
 _PRICES = {"trades": "price", "bid": "bid_px", "ask": "ask_px", "mid": "(bid_px + ask_px) * 0.5"}
 
 
@@ -87,8 +90,12 @@ def _any_code(venue: str, rules: Sequence[Rule], values: Values, several: bool) 
         parts.append(f"session >= {values.bind(rules[0].start)}")
     if rules[0].until is not None:
         parts.append(f"session < {values.bind(rules[0].until)}")
-    codes = [rule.code for rule in rules]
-    parts.append(f"coalesce(list_has_any(conditions, {values.bind(codes)}), false)")
+    codes = [values.bind(rule.code) for rule in rules]
+    if len(codes) > _FEW:
+        carries = f"list_has_any(conditions, [{', '.join(codes)}])"
+    else:
+        carries = " OR ".join(f"list_contains(conditions, {code})" for code in codes)
+    parts.append(f"coalesce({carries}, false)")
     return f"({' AND '.join(parts)})"
 
 

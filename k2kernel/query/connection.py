@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from k2kernel.errors import QueryCancelled, QueryError
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from k2kernel.config import Settings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -86,27 +89,50 @@ class Database:
 
     def arrow(self, query: Query, timeout: float | None = None) -> pa.Table:
         """The rows of a query. QueryCancelled when it takes longer than `timeout` seconds."""
-        with self.running(query, timeout) as relation:
-            return relation.to_arrow_table()
+        with self.running(query, timeout) as running:
+            return running.wait_for(running.relation.to_arrow_table)
 
     def rows(self, query: Query) -> list[tuple[Any, ...]]:
         """The rows of a small query of ours, without times with a zone: quicker to start than Arrow."""
-        with self.running(query) as relation:
-            return relation.fetchall()
+        with self.running(query) as running:
+            return running.relation.fetchall()
 
     @contextmanager
-    def running(self, query: Query, timeout: float | None = None) -> Iterator[duckdb.DuckDBPyRelation]:
-        """The query's relation while it is read: errors are translated, and `timeout` seconds interrupt it."""
+    def running(self, query: Query, timeout: float | None = None) -> Iterator[Running]:
+        """The query while it is read: errors are translated, and `timeout` seconds interrupt it."""
         cursor = self.cursor()
         watchdog = None if timeout is None else threading.Timer(timeout, cursor.interrupt)
         with translated(), cursor:
             if watchdog is not None:
                 watchdog.start()
             try:
-                yield _bind(cursor, query)
+                yield Running(cursor, _bind(cursor, query))
             finally:
                 if watchdog is not None:
                     watchdog.cancel()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A query on its cursor: its relation, and a way to wait for it that Ctrl-C ends."""
+
+    cursor: duckdb.DuckDBPyConnection
+    relation: duckdb.DuckDBPyRelation
+
+    def wait_for(self, work: Callable[[], T]) -> T:
+        """What `work` returns.
+
+        DuckDB does not look at signals while it runs, and only the main thread gets them: there another one works.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return work()
+        with ThreadPoolExecutor(1, "k2-query") as pool:
+            future = pool.submit(work)
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                self.cursor.interrupt()
+                raise
 
 
 def _bind(cursor: duckdb.DuckDBPyConnection, query: Query) -> duckdb.DuckDBPyRelation:

@@ -46,8 +46,8 @@ class Result:
         """The names of the columns in order."""
         if self._columns is not None:
             return list(self._columns)
-        with self._database.running(self._query) as relation:
-            return list(relation.columns)
+        with self._database.running(self._query) as running:
+            return list(running.relation.columns)
 
     @property
     def zone(self) -> str | None:
@@ -85,21 +85,23 @@ class Result:
         """
         import pyarrow as pa
 
-        with self._database.running(self._query, timeout) as relation:
-            reader = (relation if limit is None else relation.limit(limit)).to_arrow_reader(rows)
-            first = next(reader, pa.RecordBatch.from_pylist([], schema=reader.schema))
-            yield first
-            yield from reader
+        with self._database.running(self._query, timeout) as running:
+            relation = running.relation if limit is None else running.relation.limit(limit)
+            reader = running.wait_for(lambda: relation.to_arrow_reader(rows))
+            batch = running.wait_for(lambda: next(reader, pa.RecordBatch.from_pylist([], schema=reader.schema)))
+            while batch is not None:
+                yield batch
+                batch = running.wait_for(lambda: next(reader, None))
 
     def head(self, rows: int = _SHOWN) -> pa.Table:
         """The first rows as an Arrow table."""
-        with self._database.running(self._query) as relation:
-            return relation.limit(rows).to_arrow_table()
+        with self._database.running(self._query) as running:
+            return running.wait_for(running.relation.limit(rows).to_arrow_table)
 
     def shown(self, rows: int = _SHOWN) -> Shown:
         """The first rows as text for people; times in the venue's zone where the rows are of one venue."""
-        with self._database.running(self._query) as relation:
-            return shown(relation, rows, self._zone)
+        with self._database.running(self._query) as running:
+            return running.wait_for(lambda: shown(running.relation, rows, self._zone))
 
     def __repr__(self) -> str:
         found = self.shown()

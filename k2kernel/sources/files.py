@@ -60,8 +60,12 @@ class Member:
                 yield stream if self.head is None else _first_lines(stream, self.head)
         except EOFError as exc:
             raise FileFault(self.name, "is cut short: the compressed data ends too early", "Fetch it again") from exc
-        except (zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as exc:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError) as exc:
+            if isinstance(exc, OSError) and exc.errno is not None:
+                raise
             raise FileFault(self.name, f"is damaged: {exc}", "Fetch it again") from exc
+        except NotImplementedError as exc:
+            raise FileFault(self.name, f"cannot be unpacked: {exc}", "Unpack it first") from exc
         except RuntimeError as exc:
             if "encrypted" in str(exc) or "password" in str(exc):
                 raise FileFault(self.name, "is encrypted", "Unpack it first") from exc
@@ -174,7 +178,7 @@ def text_blocks(member: Member, encoding: str = "utf-8", skip_bytes: int = 0, fi
             if not cut:
                 rest = _join(rest, chunk, member, line)
                 continue
-            data, rest = rest + chunk[:cut], chunk[cut:]
+            data, rest = b"".join((rest, memoryview(chunk)[:cut])), chunk[cut:]
             yield Block(data, line, len(data))
             line += data.count(b"\n")
         if rest:

@@ -1,0 +1,88 @@
+"""The README is the manual: its tables are held to the code, and its first example runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import typer.main
+
+import k2kernel as k2
+from k2kernel import profiles
+from k2kernel.cli.app import app
+from k2kernel.config import Settings
+from tests.support import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def settings_table() -> str:
+    """The table of settings, as the README must have it."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "see right" if field.default is None or field.default_factory else f"`{field.default}`"
+        lines.append(f"| `K2_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines)
+
+
+def profiles_table() -> str:
+    """The table of shipped profiles, as the README must have it."""
+    lines = ["| profile | tables | tried | format |", "|---|---|---|---|"]
+    for name in profiles.shipped():
+        profile = profiles.load(name)
+        tables = ", ".join(dict.fromkeys(route.table for route in profile.route))
+        lines.append(f"| `{name}` | {tables} | {'real files' if profile.tried else 'documents'} | {profile.title} |")
+    return "\n".join(lines)
+
+
+def commands(group: Any, name: str) -> list[str]:
+    """Every command below `group`, by its full name."""
+    inner = getattr(group, "commands", None)
+    if not inner:
+        return [name]
+    return [each for key, command in inner.items() for each in commands(command, f"{name} {key}")]
+
+
+def test_settings_and_profiles() -> None:
+    assert settings_table() in README
+    assert profiles_table() in README
+
+
+def test_every_command_is_named() -> None:
+    missing = [name for name in commands(typer.main.get_command(app), "k2") if f"`{name}" not in README]
+    assert not missing
+
+
+def test_every_verb_of_the_workbench_is_named() -> None:
+    verbs = [name for name, part in vars(k2.Workbench).items() if isinstance(part, FunctionType) and name[0] != "_"]
+    assert not [verb for verb in verbs if not re.search(rf"wb\.{verb}\b", README)]
+
+
+def test_the_two_commands_are_make_targets() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = re.findall(r"^make ([a-z-]+)", README, flags=re.MULTILINE)
+    assert named[:2] == ["demo", "test"]
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in named)
+
+
+def test_files_that_are_named_exist() -> None:
+    named = set(re.findall(r"`((?:k2kernel|tests|benchmarks|observability)/[\w./-]*)`", README))
+    assert named
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_the_first_five_things_run(shared_data: Path, tmp_path: Path) -> None:
+    """The README's first Python block, on the files it is about."""
+    block = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert block
+    folder = tmp_path / "trades"
+    folder.mkdir()
+    (folder / "7078.csv").symlink_to(shared_data / "asx-2014-03/raw/trades/7078.csv")
+    words = [sys.executable, "-c", block.group(1)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(k2.connect(tmp_path / ".k2").sql("FROM trades").to_arrow()) == 91_631
