@@ -7,6 +7,7 @@
     │   ├── LakeNotFound       no lake where one was expected
     │   ├── UnknownTable
     │   ├── UnknownReference   a snapshot id, tag, branch, pin or time that nothing answers to
+    │   │   └── ExpiredReference  a state that was there and is not kept any more
     │   ├── UnknownSymbol
     │   ├── UnknownVenue
     │   └── UnknownProfile
@@ -94,9 +95,13 @@ class UnknownReference(NotFound):
     """`reference` names no state of `table`; `known` lists what exists."""
 
     def __init__(self, table: str, reference: object, known: str, problem: str = "") -> None:
-        self.table, self.reference = table, reference
+        self.table, self.reference, self.known = table, reference, known
         what = problem or f"as_of={str(reference)!r} names no snapshot, tag, branch or pin of {table}"
         super().__init__(what, f"It has: {known}")
+
+
+class ExpiredReference(UnknownReference):
+    """`reference` stands for a state of `table` that was there and is not kept any more."""
 
 
 class UnknownSymbol(NotFound):

@@ -7,7 +7,8 @@ session in `start`/`end`, and an error in `as_of`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from k2kernel.errors import InvalidParameter
@@ -123,33 +124,47 @@ def parse_range(session: object = None, start: object = None, end: object = None
 
 @dataclass(frozen=True)
 class AsOf:
-    """Which state of a table: exactly one of a snapshot `id`, a `name` (tag, branch or pin) or an `instant` in ns."""
+    """Which state of a table: at most one of a snapshot `id`, a `name` (tag, branch or pin) or an `instant` in ns.
+
+    `states` are tables with the snapshot id that is settled for them (None: the table without a snapshot); the rest
+    is asked for the other tables.
+    """
 
     id: int | None = None
     name: str | None = None
     instant: int | None = None
+    states: tuple[tuple[str, int | None], ...] = ()
+
+    def settled(self, states: Mapping[str, int | None]) -> AsOf:
+        """The same, settled for some tables."""
+        return replace(self, states=tuple(states.items()))
 
     def __str__(self) -> str:
         if self.instant is not None:
             return from_ns(self.instant).isoformat()
+        if self.id is None and self.name is None:
+            return ", ".join(f"{table} at {snapshot_id}" for table, snapshot_id in self.states)
         return str(self.id if self.id is not None else self.name)
 
 
-AsOfLike = int | str | datetime | AsOf | None
+AsOfLike = int | str | datetime | AsOf | Mapping[str, int | str | None] | None
 """What a caller may give as `as_of`."""
 
 
 def parse_as_of(value: AsOfLike, parameter: str = "as_of") -> AsOf | None:
     """One meaning everywhere: digits are a snapshot id, `[a-z][a-z0-9._-]*` a tag, branch or pin, else a zoned time.
 
-    A bare date is an error, because it does not say which instant of the day is meant.
+    A mapping of tables to snapshot ids, such as the `snapshots` of a result, names the state of each. A bare date is an
+    error, because it does not say which instant of the day is meant.
     """
     if value is None or isinstance(value, AsOf):
         return value
+    if isinstance(value, Mapping):
+        return AsOf().settled({str(table): _snapshot_id(found, parameter) for table, found in value.items()})
     if isinstance(value, bool):
         raise InvalidParameter(parameter, value, type_error)
-    if isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
-        return AsOf(id=int(value))
+    if _is_id(value):
+        return AsOf(id=int(value))  # type: ignore[arg-type]
     if isinstance(value, str) and _NAME.fullmatch(value):
         return AsOf(name=value)
     if (
@@ -160,4 +175,18 @@ def parse_as_of(value: AsOfLike, parameter: str = "as_of") -> AsOf | None:
         raise InvalidParameter(
             parameter, str(value), "is a bare date", "Say which instant, such as 2014-03-10T17:00:00+11:00"
         )
+    if isinstance(value, str) and not value[:1].isdigit():
+        remedy = "A name is a-z, 0-9, . _ -, a letter first; `k2 table tags TABLE` lists those that there are"
+        raise InvalidParameter(parameter, value, "is no snapshot id, name or time", remedy)
     return AsOf(instant=parse_instant(value, parameter))
+
+
+def _is_id(value: object) -> bool:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return is_number or (isinstance(value, str) and value.isascii() and value.isdigit())
+
+
+def _snapshot_id(value: int | str | None, parameter: str) -> int | None:
+    if value is None or _is_id(value):
+        return None if value is None else int(value)
+    raise InvalidParameter(parameter, value, "is no snapshot id", "A mapping gives each table a snapshot id or None")

@@ -69,7 +69,7 @@ HOMES = {
     "pydantic": {"config", "profiles"},
     "pydantic_settings": {"config"},
     "pyiceberg": {"lake", "query.scan", "schemas"},  # query.scan: rows under deletion vectors
-    "rich": {"cli", "ingest.progress"},
+    "rich": {"ingest.progress"},
     "sqlalchemy": {"lake"},
     "typer": {"cli"},
     "uvicorn": {"panel_apps"},

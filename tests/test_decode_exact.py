@@ -37,7 +37,12 @@ number_texts = st.one_of(
         st.sampled_from(["", "."]),
         digits,
         st.one_of(
-            st.just(""), st.builds(lambda e, n: f"{e}{n}", st.sampled_from(["e", "E", "e+", "e-"]), st.integers(0, 22))
+            st.just(""),
+            st.builds(
+                lambda e, n: f"{e}{n}",
+                st.sampled_from(["e", "E", "e+", "e-"]),
+                st.one_of(st.integers(0, 22), st.integers(0, 10**25)),
+            ),
         ),
     ),
     st.decimals(allow_nan=False, allow_infinity=False, places=8, min_value=-LIMIT, max_value=LIMIT).map(str),
@@ -262,6 +267,11 @@ def test_lenient_layouts_read_short_fields() -> None:
     found = clock.parse(texts, "%m/%d/%Y %H:%M:%S").to_list()
     assert found[0] == found[1] == 1_709_543_101 * 10**9
     assert found[2:] == [None, None]
+
+
+def test_a_leap_second_is_refused() -> None:
+    assert clock.parse(pl.Series(["100060", "100059"]), "%H%M%S").to_list() == [None, 36_059 * 10**9]
+    assert clock.parse(pl.Series(["10:00:60", "9:00:60"]), "%H:%M:%S").to_list() == [None, None]
 
 
 def test_counts_of_units() -> None:

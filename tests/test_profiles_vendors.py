@@ -69,7 +69,8 @@ def test_databento_trades_as_integers_and_as_texts(tmp_path: Path) -> None:
     text = (
         f"{DATABENTO},symbol\n"
         "1609160400006136329,1609160400006001487,0,1,5482,T,A,0,3720500000000,1,128,17214,1170362,ESH1\n"
-        "2020-12-28T13:00:00.006136330Z,2020-12-28T13:00:00.006001488Z,0,2,5482,T,B,0,3720.500000000,1,128,17214,1170363,ESH1\n"
+        "2020-12-28T13:00:00.006136330Z,2020-12-28T13:00:00.006001488Z,0,2,5482,T,B,0,"
+        "3720.500000000,1,128,17214,1170363,ESH1\n"
         "1609160400006136331,1609160400006001489,0,2,5482,T,N,0,9223372036854775807,1,128,17214,1170364,ESH1\n"
         "1609160400006136331,1609160400006001489,0,2,5482,C,N,0,1,1,128,17214,1170364,ESH1\n"
     )
@@ -127,8 +128,8 @@ def test_tardis(tmp_path: Path) -> None:
 def test_taq_trades(tmp_path: Path) -> None:
     text = (
         "Time|Exchange|Symbol|Sale Condition|Trade Volume|Trade Price|Trade Stop Stock Indicator"
-        "|Trade Correction Indicator|Sequence Number|Trade Id|Source of Trade|Trade Reporting Facility|Participant Timestamp"
-        "|Trade Reporting Facility TRF Timestamp|Trade Through Exempt Indicator\n"
+        "|Trade Correction Indicator|Sequence Number|Trade Id|Source of Trade|Trade Reporting Facility"
+        "|Participant Timestamp|Trade Reporting Facility TRF Timestamp|Trade Through Exempt Indicator\n"
         "093000063455553|P|A|@ TI|1|60.5|N|00|1401|52983|C| |093000063000000||1\n"
         "093000063455554|D|BRK B|@F|1|60.5|N|08|1402|52984|C|Q|093000063000000||0\n"
         "093000063455555|Q|MSFT||1|60.5|N|10|1403|52985|N| |093000063000000||0\n"

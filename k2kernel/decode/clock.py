@@ -72,22 +72,24 @@ def only(values: pl.Series, where: pl.Series) -> pl.Series:
 def parse(texts: pl.Series, layout: str) -> pl.Series:
     """Nanoseconds since 1970 (or since midnight where the layout has no date) as Int64."""
     form = fixed(layout)
-    values = None if form is None else _arithmetic(texts, form)
-    if values is None:
+    found = None if form is None else _arithmetic(texts, form)
+    if found is None:
         return _strftime(texts, layout)
-    odd = values.is_null() & texts.is_not_null()
+    values, shaped = found
+    odd = texts.is_not_null() & ~shaped
     return values.scatter(odd.arg_true(), _strftime(texts.filter(odd), layout)) if odd.any() else values
 
 
 def ending_in(texts: pl.Series, layout: str, ending: str) -> pl.Series | None:
     """The instants of equally long texts that have the layout and then one more byte; others are null."""
     form = fixed(layout)
-    return None if form is None else _arithmetic(texts, form, ending.encode())
+    found = None if form is None else _arithmetic(texts, form, ending.encode())
+    return None if found is None else found[0]
 
 
 def _strftime(texts: pl.Series, layout: str) -> pl.Series:
     """By Polars' parser: µs first, because its ns parser wraps silently outside 1678 to 2262."""
-    texts = only(texts, ~texts.str.contains(r":60(?:\D|$)|\.\d{9}\d*[1-9]"))
+    texts = only(texts, ~texts.str.contains(r":60(?:\D|$)|\.[0-9]{9}[0-9]*[1-9]"))
     if not re.search("%[YyCGFDcsj]", layout):
         return texts.str.to_time(layout, strict=False).cast(pl.Int64)
     if not re.search("%[HIkTRrXcs]", layout):
@@ -97,26 +99,29 @@ def _strftime(texts: pl.Series, layout: str) -> pl.Series:
     return sound.str.to_datetime(layout, strict=False, time_unit="ns").dt.timestamp("ns")
 
 
-def _arithmetic(texts: pl.Series, form: Fixed, ending: bytes = b"") -> pl.Series | None:
-    """The instants of the texts that have the layout exactly; None where none can."""
+def _arithmetic(texts: pl.Series, form: Fixed, ending: bytes = b"") -> tuple[pl.Series, pl.Series] | None:
+    """The instants, null where there is none, and which texts have the layout's shape; None where none can have it."""
     table, fits = _table(texts, form, len(ending))
     if table is None:
         return None
-    good = np.ones(len(texts), dtype=bool)
+    shaped = np.ones(len(texts), dtype=bool)
     if ending:
-        good &= table[-1] == ord(ending)
+        shaped &= table[-1] == ord(ending)
         table = table[:-1]
     digits = table - 48
     for place, byte in form.between.items():
-        good &= table[place] == ord(byte) if byte != b"T" else (table[place] == ord("T")) | (table[place] == ord(" "))
-    numbers = {name: _number(digits[at : at + _DIGITS[name]], good) for name, at in form.places.items()}
+        shaped &= table[place] == ord(byte) if byte != b"T" else (table[place] == ord("T")) | (table[place] == ord(" "))
+    numbers = {name: _number(digits[at : at + _DIGITS[name]], shaped) for name, at in form.places.items()}
+    total = _in_day(numbers)
+    if form.fraction:
+        total = total + _fraction(table[form.width :], digits[form.width :], shaped)
+    good = shaped.copy()
     for name, (least, most) in _RANGES.items():
         if name in numbers:
             good &= (numbers[name] >= least) & (numbers[name] <= most)
-    total = _days(numbers, good) * DAY_NS + _in_day(numbers)
-    if form.fraction:
-        total += _fraction(table[form.width :], digits[form.width :], good)
-    return only(pl.Series(texts.name, total), pl.Series(good) if fits is None else pl.Series(good) & fits)
+    total = total + _days(numbers, good) * DAY_NS
+    shape = pl.Series(shaped) if fits is None else (pl.Series(shaped) & fits).fill_null(value=False)
+    return only(pl.Series(texts.name, total), pl.Series(good) & shape), shape
 
 
 def _table(texts: pl.Series, form: Fixed, more: int) -> tuple[Bytes | None, pl.Series | None]:

@@ -10,8 +10,8 @@ from k2kernel.decode.clock import only
 
 _MONEY = pl.Decimal(18, 8)
 _WIDE = pl.Decimal(38, 18)
-_INEXACT = r"\.\d{8}\d*[1-9]"
-"""A nonzero digit after the eighth decimal."""
+_MANY = 10**6
+"""More decimals, or zeros, than any number that fits has."""
 
 
 def exact(texts: pl.Series, scale: Decimal | None = None) -> pl.Series:
@@ -46,9 +46,9 @@ def _shifted(texts: pl.Series, power: int) -> pl.Series:
     odd = texts.str.contains("[eE]").fill_null(value=False)
     if not odd.any():
         return shifted
-    parts = texts.str.extract_groups(r"^([^eE]*)[eE]([+-]?\d{1,4})$")
+    parts = texts.str.extract_groups(r"^([^eE]*)[eE]([+-]?[0-9]{1,4})$")
     mantissa, exponent = (parts.struct.field(name) for name in parts.struct.fields)
-    return (mantissa + "e" + (exponent.cast(pl.Int64) + power).cast(pl.String)).zip_with(odd, shifted)
+    return (mantissa + "e" + (exponent.cast(pl.Int64, strict=False) + power).cast(pl.String)).zip_with(odd, shifted)
 
 
 def _product(numbers: pl.Series, factor: int) -> pl.Series:
@@ -90,10 +90,12 @@ def _may_lose(texts: pl.Series) -> pl.Series:
 def _decimals(texts: pl.Series, power: int) -> pl.Series:
     """How many decimals text x 10^power needs; below zero where trailing zeros stand before the point."""
     lower = texts.str.to_lowercase()
-    exponent = lower.str.extract(r"e([+-]?\d+)$", 1).cast(pl.Int64, strict=False).fill_null(0)
-    mantissa = lower.str.extract(r"^[+-]?([\d.]*)", 1)
-    trimmed = mantissa.str.extract(r"\.(\d*)$", 1).fill_null("").str.strip_chars_end("0")
-    whole = mantissa.str.extract(r"^(\d*)", 1)
+    written = lower.str.extract(r"e([+-]?[0-9]+)$", 1)
+    exponent = written.cast(pl.Int64, strict=False).clip(-_MANY, _MANY)
+    exponent = exponent.fill_null(-_MANY).zip_with(written.is_not_null(), pl.zeros(len(texts), pl.Int64, eager=True))
+    mantissa = lower.str.extract(r"^[+-]?([0-9.]*)", 1)
+    trimmed = mantissa.str.extract(r"\.([0-9]*)$", 1).fill_null("").str.strip_chars_end("0")
+    whole = mantissa.str.extract(r"^([0-9]*)", 1)
     zeros = whole.str.len_bytes().cast(pl.Int64) - whole.str.strip_chars_end("0").str.len_bytes().cast(pl.Int64)
     own = trimmed.str.len_bytes().cast(pl.Int64)
     needed = own.zip_with(trimmed != "", -zeros) - exponent - power

@@ -98,7 +98,7 @@ def _with_fraction(texts: pl.Series, unit: int) -> pl.Series:
     """`1393928400.123` and `1393928400123.0` in ns, where no digit is lost."""
     digits = len(str(unit)) - 1
     parts = texts.str.extract_groups(
-        r"^([+-]?)(\d{1,10})?\.(\d+?)0*$" if unit == _NS["s"] else r"^([+-]?)(\d{1,17})?\.(\d+?)0*$"
+        r"^([+-]?)([0-9]{1,10})?\.([0-9]+?)0*$" if unit == _NS["s"] else r"^([+-]?)([0-9]{1,17})?\.([0-9]+?)0*$"
     )
     sign, head, tail = (parts.struct.field(name) for name in parts.struct.fields)
     tail = tail.str.pad_end(digits, "0")
@@ -122,7 +122,7 @@ def _iso8601(texts: pl.Series, own_zone: bool) -> pl.Series:
 
 
 def _with_offset(texts: pl.Series, layout: str) -> pl.Series:
-    parts = texts.str.replace("Z$", "+00").str.extract_groups(r"^(.*?)([+-])(\d\d):?([0-5]\d)?$")
+    parts = texts.str.replace("Z$", "+00").str.extract_groups(r"^(.*?)([+-])([01][0-9]|2[0-3]):?([0-5][0-9])?$")
     local, sign, hours, minutes = (parts.struct.field(name) for name in parts.struct.fields)
     shift = hours.cast(pl.Int64) * 60 + minutes.fill_null("0").cast(pl.Int64)
     signed = shift * pl.Series([-1, 1]).gather((sign == "+").cast(pl.UInt32))

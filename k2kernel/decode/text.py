@@ -138,7 +138,7 @@ class CsvReader:
         data = utf8(block.data, encoding_of(self.form))
         if data is None or (self._no_row and self._no_row(data[:-1])) or self._open_end(data):
             return None
-        lines = data.count(b"\n")
+        lines = block.lines
         try:
             table, ragged = self._split(data, _ARROW_BLOCK)
         except pa.ArrowInvalid:  # such as a quote that does not end
@@ -146,6 +146,8 @@ class CsvReader:
         if ragged or table.num_rows != lines:
             return None
         frame = self._frame(table, pl.int_range(block.first_line, block.first_line + lines, eager=True))
+        if _has_empty_row(frame):  # which may be an empty line
+            return None
         return RawBatch(frame, lines, block.nbytes, block.data, block.first_line)
 
     def _open_end(self, data: bytes) -> bool:
@@ -167,8 +169,7 @@ class CsvReader:
             rejected = pl.concat([rejected, rejects(numbers.gather(at), raw, "ragged", why)])
             numbers = numbers.filter(pl.int_range(len(numbers), eager=True).is_in(at.implode()).not_())
         frame = self._frame(table, numbers) if table is not None else self._none()
-        total = block.data.count(b"\n")
-        return RawBatch(frame, total, block.nbytes, block.data, block.first_line, rejected, lines.skipped)
+        return RawBatch(frame, block.lines, block.nbytes, block.data, block.first_line, rejected, lines.skipped)
 
     def _split(self, data: bytes, block: int | None = None) -> tuple[pa.Table, list[csv.InvalidRow]]:
         """By several threads where blocks are given; the numbers of ragged rows are only right without."""
@@ -203,6 +204,15 @@ class CsvReader:
     def _frame(self, table: pa.Table, numbers: pl.Series) -> pl.DataFrame:
         frame = pl.DataFrame(pl.from_arrow(table))
         return frame.with_columns(numbers.alias(LINE))
+
+
+def _has_empty_row(frame: pl.DataFrame) -> bool:
+    empty = pl.repeat(value=True, n=len(frame), dtype=pl.Boolean, eager=True)
+    for column in frame.drop(LINE).get_columns():
+        empty &= column == ""
+        if not empty.any():
+            return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import IO, Literal
 
@@ -165,6 +166,11 @@ class Block:
     first_line: int
     nbytes: int
 
+    @cached_property
+    def lines(self) -> int:
+        """How many lines it has."""
+        return self.data.count(b"\n")
+
 
 def text_blocks(member: Member, encoding: str = "utf-8", skip_bytes: int = 0, first_line: int = 1) -> Iterator[Block]:
     """The lines of a member after `skip_bytes`, in blocks of about 16 MB, each ending in a line feed.
@@ -179,8 +185,8 @@ def text_blocks(member: Member, encoding: str = "utf-8", skip_bytes: int = 0, fi
                 rest = _join(rest, chunk, member, line)
                 continue
             data, rest = b"".join((rest, memoryview(chunk)[:cut])), chunk[cut:]
-            yield Block(data, line, len(data))
-            line += data.count(b"\n")
+            yield (block := Block(data, line, len(data)))
+            line += block.lines
         if rest:
             yield Block(rest + b"\n", line, len(rest))
 

@@ -1,0 +1,117 @@
+"""Pins: one name for a state of several tables, and a record of it in each of them.
+
+The record is a table property beside the tag, committed with it: `k2.pin.<name>`, a JSON object with the snapshot id of
+every table that is pinned, when, and the last day of a hold. A table without a snapshot has the record alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from k2kernel.errors import InvalidParameter, UnknownReference, listed
+
+if TYPE_CHECKING:
+    from pyiceberg.table.metadata import TableMetadata
+
+_PROPERTY = "k2.pin."
+
+
+def today() -> date:
+    """The day by which holds last, in UTC."""
+    return datetime.now(UTC).date()
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A name that stands in several tables: `snapshots` has the id in each of them, None where a table had no snapshot.
+
+    `hold_until` is the last day (UTC) on which the pin may not be removed or moved. `complete` is false where a table
+    lacks its tag or record, as after a process that was killed between two tables.
+    """
+
+    name: str
+    snapshots: Mapping[str, int | None]
+    created_at: datetime
+    hold_until: date | None = None
+    complete: bool = True
+
+    def held(self, day: date | None = None) -> bool:
+        """True where the pin's hold lasts on `day` (None: today)."""
+        return self.hold_until is not None and (day or today()) <= self.hold_until
+
+    def property(self) -> dict[str, str]:
+        """The record, as a table property."""
+        record = {
+            "snapshots": {table: None if number is None else str(number) for table, number in self.snapshots.items()},
+            "created_at": self.created_at.isoformat(),
+            "hold_until": None if self.hold_until is None else self.hold_until.isoformat(),
+        }
+        return {property_of(self.name): json.dumps(record, separators=(",", ":"))}
+
+    def stands_in(self, table: str, metadata: TableMetadata) -> bool:
+        """True where the table has this record and, at its id, the tag."""
+        ref = metadata.refs.get(self.name)
+        own = self.snapshots[table]
+        stands = own is None or (ref is not None and ref.snapshot_id == own)
+        return stands and self.property().items() <= metadata.properties.items()
+
+
+def property_of(name: str) -> str:
+    """The table property that holds the record of the pin `name`."""
+    return _PROPERTY + name
+
+
+def pinned(metadata: TableMetadata) -> dict[str, Pin]:
+    """The pins that a table has records of, by name."""
+    names = (key.removeprefix(_PROPERTY) for key in metadata.properties if key.startswith(_PROPERTY))
+    return {name: _parse(name, metadata.properties[property_of(name)]) for name in sorted(names)}
+
+
+def _parse(name: str, text: str) -> Pin:
+    record = json.loads(text)
+    return Pin(
+        name,
+        {table: None if number is None else int(number) for table, number in record["snapshots"].items()},
+        datetime.fromisoformat(record["created_at"]),
+        None if record["hold_until"] is None else date.fromisoformat(record["hold_until"]),
+    )
+
+
+def merged(tables: Mapping[str, TableMetadata]) -> list[Pin]:
+    """Every pin once, oldest first, with what its newest record says."""
+    found: dict[str, Pin] = {}
+    for metadata in tables.values():
+        for name, pin in pinned(metadata).items():
+            found[name] = max(pin, found.get(name, pin), key=lambda one: one.created_at)
+    checked = (_checked(pin, tables) for pin in found.values())
+    return sorted(checked, key=lambda pin: (pin.created_at, pin.name))
+
+
+def _checked(pin: Pin, tables: Mapping[str, TableMetadata]) -> Pin:
+    complete = all(table in tables and pin.stands_in(table, tables[table]) for table in pin.snapshots)
+    return Pin(pin.name, pin.snapshots, pin.created_at, pin.hold_until, complete)
+
+
+def held(metadata: TableMetadata, day: date | None = None) -> dict[int, date]:
+    """Snapshot ids that holds keep on `day` (None: today), with the last day of each."""
+    found: dict[int, date] = {}
+    for name, pin in pinned(metadata).items():
+        ref = metadata.refs.get(name)
+        if ref is not None and pin.hold_until is not None and pin.held(day):
+            found[ref.snapshot_id] = max(pin.hold_until, found.get(ref.snapshot_id, pin.hold_until))
+    return found
+
+
+def refuse_held(pin: Pin | None, doing: str) -> None:
+    """InvalidParameter where the hold of a pin lasts."""
+    if pin is not None and pin.held():
+        raise InvalidParameter("name", pin.name, f"is held until {pin.hold_until}", f"It cannot be {doing} before")
+
+
+def unknown(name: str, pins: Iterable[Pin]) -> UnknownReference:
+    """The error for a pin that is not there."""
+    return UnknownReference("the lake", name, listed(pin.name for pin in pins), f"there is no pin {name!r}")

@@ -1,0 +1,78 @@
+"""Rollbacks: which snapshots main may be set to, and what goes and comes back with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from k2kernel.errors import InvalidParameter, listed
+from k2kernel.lake.snapshots import MAIN, ancestors, head
+
+if TYPE_CHECKING:
+    from pyiceberg.table.metadata import TableMetadata
+
+    from k2kernel.lake.provenance import Provenance
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What a rollback did: main of `table` stood at `before` and stands at `after`.
+
+    `undo` is the tag that the state before has, to roll forward to; None where nothing changed. `removed` and
+    `returned` are the names of the sources whose rows went and came back.
+    """
+
+    table: str
+    before: int
+    after: int
+    rows_before: int
+    rows_after: int
+    removed: tuple[str, ...] = ()
+    returned: tuple[str, ...] = ()
+    undo: str | None = None
+
+    def __str__(self) -> str:
+        if self.undo is None:
+            return f"{self.table} stands at {self.after} already; nothing changed"
+        parts = [f"{self.table} went from {self.before} ({self.rows_before:,} rows)"]
+        parts += [f"to {self.after} ({self.rows_after:,} rows)"]
+        parts += [f"without {listed(self.removed)}"] if self.removed else []
+        parts += [f"with {listed(self.returned)} again"] if self.returned else []
+        return f"{' '.join(parts)}; the state before is {self.undo}"
+
+
+def undo_tag(snapshot_id: int) -> str:
+    """The tag that a rollback leaves at the snapshot it rolled back from."""
+    return f"before-rollback-{snapshot_id}"
+
+
+def check_target(name: str, metadata: TableMetadata, target: int) -> None:
+    """InvalidParameter unless main is built on `target`, or a tag or branch has `target` on its line and that is built
+    on main: no other move keeps every row that there is now within reach of a name.
+    """
+    current = head(metadata)
+    if target in _line(metadata, current):
+        return
+    behind = _line(metadata, target)
+    named = (ref.snapshot_id for tag, ref in metadata.refs.items() if tag != MAIN)
+    if current in behind and any(target in _line(metadata, snapshot_id) for snapshot_id in named):
+        return
+    shared = next((number for number in _line(metadata, current) if number in set(behind)), None)
+    remedy = "`snapshots` marks those that it is built on"
+    if shared is not None:
+        remedy = f"Roll back to {shared}, on which both are built, and then forward to a tag of it"
+    raise InvalidParameter("snapshot_id", target, f"{name} is not built on it", remedy)
+
+
+def _line(metadata: TableMetadata, snapshot_id: int | None) -> list[int]:
+    return [snapshot.snapshot_id for snapshot in ancestors(metadata, snapshot_id)]
+
+
+def sources_only_in(some: Iterable[Provenance], others: Iterable[Provenance]) -> tuple[str, ...]:
+    """The names of sources that `some` ingests brought and `others` did not."""
+    there = {(source.digest, source.first) for ingest in others for source in ingest.sources}
+    names = (
+        source.name for ingest in some for source in ingest.sources if (source.digest, source.first) not in there
+    )
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,121 @@
+"""The ordered events of a plan as chunks, read ahead by one thread, and cut to batches of a size."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from queue import Empty, Full, Queue
+from typing import TYPE_CHECKING, Any
+
+from k2kernel.query.connection import Database, translated
+from k2kernel.replay.chunk import ROWS, Chunk, Whole
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+    from k2kernel.replay.plan import Plan, Since, Slice
+
+_AHEAD = 2
+"""Chunks that wait for the consumer."""
+
+_POLL_S = 0.05
+
+
+def chunks(database: Database, plan: Plan, since: Since) -> Generator[Chunk, None, None]:
+    """The events after `since` in order. Close the generator to end the thread that reads ahead."""
+    ahead = _Ahead(database, plan, since)
+    try:
+        yield from ahead
+    finally:
+        ahead.close()
+
+
+class _Ahead:
+    """A thread that scans while the consumer works, at most `_AHEAD` chunks before it."""
+
+    def __init__(self, database: Database, plan: Plan, since: Since) -> None:
+        self._database, self._plan, self._since = database, plan, since
+        self._ready: Queue[Chunk | Exception | None] = Queue(_AHEAD)
+        self._closed = threading.Event()
+        self._running: duckdb.DuckDBPyConnection | None = None
+        self._thread = threading.Thread(target=self._work, name="k2-replay", daemon=True)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        self._thread.start()
+        while (found := self._ready.get()) is not None:
+            if isinstance(found, Exception):
+                raise found
+            yield found
+
+    def close(self) -> None:
+        """End the thread, whatever it does, and wait for it."""
+        self._closed.set()
+        if (cursor := self._running) is not None:
+            cursor.interrupt()
+        while self._thread.is_alive():
+            self._take_away()
+            self._thread.join(_POLL_S)
+
+    def _take_away(self) -> None:
+        try:
+            self._ready.get_nowait()
+        except Empty:
+            return
+
+    def _work(self) -> None:
+        try:
+            for part in self._plan.slices(self._since):
+                for chunk in self._chunks(part):
+                    if not self._put(chunk):
+                        return
+            self._put(None)
+        except Exception as exc:  # noqa: BLE001 - the consumer raises it
+            self._put(exc)
+
+    def _put(self, item: Chunk | Exception | None) -> bool:
+        """False where nobody wants it any more."""
+        while not self._closed.is_set():
+            try:
+                self._ready.put(item, timeout=_POLL_S)
+            except Full:
+                continue
+            return True
+        return False
+
+    def _chunks(self, part: Slice) -> Iterator[Chunk]:
+        planned = part.query(self._since)
+        cursor = self._database.cursor()
+        self._running = cursor
+        with translated(), cursor:
+            for name, frame in planned.frames.items():
+                cursor.register(name, frame())
+            relation = cursor.sql(planned.text, params=dict(planned.values) or None)
+            for batch in relation.to_arrow_reader(ROWS):
+                for at in range(0, batch.num_rows, ROWS):
+                    yield Chunk(batch.slice(at, ROWS), part.layout)
+        self._running = None
+
+
+def cut(found: Iterable[Chunk | Whole], rows: int) -> Iterator[Whole]:
+    """The events in batches of `rows`, the last one as many as are left."""
+    waiting: list[Any] = []
+    held = 0
+    for chunk in found:
+        at = 0
+        while held + len(chunk) - at >= rows:
+            take = rows - held
+            waiting.append(chunk.batch.slice(at, take))
+            yield Whole(_joined(waiting))
+            waiting, held, at = [], 0, at + take
+        if at < len(chunk):
+            waiting.append(chunk.batch.slice(at))
+            held += len(chunk) - at
+    if waiting:
+        yield Whole(_joined(waiting))
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
