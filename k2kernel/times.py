@@ -167,10 +167,8 @@ def parse_as_of(value: AsOfLike, parameter: str = "as_of") -> AsOf | None:
         return AsOf(id=int(value))  # type: ignore[arg-type]
     if isinstance(value, str) and _NAME.fullmatch(value):
         return AsOf(name=value)
-    if (
-        (isinstance(value, date)
-        and not isinstance(value, datetime))
-        or (isinstance(value, str) and _DATE.fullmatch(value))
+    if (isinstance(value, date) and not isinstance(value, datetime)) or (
+        isinstance(value, str) and _DATE.fullmatch(value)
     ):
         raise InvalidParameter(
             parameter, str(value), "is a bare date", "Say which instant, such as 2014-03-10T17:00:00+11:00"

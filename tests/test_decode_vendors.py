@@ -106,6 +106,14 @@ def test_the_same_in_utf_16(tmp_path: Path) -> None:
     assert by_utf16.reasons == by_gbk.reasons
 
 
+def test_bytes_that_are_not_of_the_encoding(tmp_path: Path) -> None:
+    lines = HANZI_TEXT.encode("gbk").split(b"\r\n")
+    data = b"\r\n".join([*lines[:5], lines[4].replace(b"x", b"\xff\xff"), *lines[5:]])
+    done = decode_text(tmp_path, HANZI, data)
+    assert done.column("symbol") == ["000001", "600000", "000004"]
+    assert done.reasons[6] == "the line is not in the profile's encoding"
+
+
 PULSE = """
 title = "Pulse: a socket's log, one JSON message a line"
 

@@ -2,8 +2,21 @@
 
 from k2kernel.lake.files import FileSet, LakeFile
 from k2kernel.lake.lake import Lake
+from k2kernel.lake.pins import Pin
 from k2kernel.lake.provenance import Provenance, SourceRecord
-from k2kernel.lake.snapshots import Snapshot
+from k2kernel.lake.rollback import Rollback
+from k2kernel.lake.snapshots import Reference, Snapshot
 from k2kernel.lake.write import DataFile
 
-__all__ = ["DataFile", "FileSet", "Lake", "LakeFile", "Provenance", "Snapshot", "SourceRecord"]
+__all__ = [
+    "DataFile",
+    "FileSet",
+    "Lake",
+    "LakeFile",
+    "Pin",
+    "Provenance",
+    "Reference",
+    "Rollback",
+    "Snapshot",
+    "SourceRecord",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import CommitConflict
@@ -84,13 +84,15 @@ class Append:
                     )
 
     def _keep_time_order(self, table: Table, ingests: Sequence[Provenance]) -> None:
-        """Another writer may have started later and committed sooner: our rows then take its time of ingest."""
-        latest = max((ingest.ts_ingest for ingest in ingests), default=self.provenance.ts_ingest)
-        if latest <= self.provenance.ts_ingest:
+        """Another writer may have started later and committed sooner: our rows are then stamped just after its."""
+        latest = max((ingest.ts_ingest for ingest in ingests), default=None)
+        if latest is None or latest < self.provenance.ts_ingest:
             return
-        self.provenance = replace(self.provenance, ts_ingest=latest)
+        # A microsecond apart, so that the time of ingest tells the rows of two commits from each other.
+        stamp = latest + timedelta(microseconds=1)
+        self.provenance = replace(self.provenance, ts_ingest=stamp)
         if "ts_ingest" in TABLES[self.name]:
-            self._restamp(table, latest)
+            self._restamp(table, stamp)
 
     def _restamp(self, table: Table, ts_ingest: datetime) -> None:
         before = self.restamped

@@ -6,21 +6,24 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace as changed
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
-from k2kernel.errors import InvalidParameter, UnknownReference, UnknownTable
-from k2kernel.lake import commit, snapshots
+from k2kernel.errors import CommitConflict, ExpiredReference, InvalidParameter, UnknownReference, UnknownTable
+from k2kernel.lake import commit, pins, refs, snapshots
 from k2kernel.lake.append import Append
 from k2kernel.lake.catalog import connect, create_tables, metadata_location
 from k2kernel.lake.files import FileSet, Manifests
 from k2kernel.lake.history import History
+from k2kernel.lake.pins import Pin
 from k2kernel.lake.replacing import Replacement
+from k2kernel.lake.rollback import Rollback, check_target, sources_only_in, undo_tag
 from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids
-from k2kernel.schemas import NAMESPACE
+from k2kernel.schemas import NAMESPACE, TABLES
+from k2kernel.times import AsOf, from_ns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,8 +32,7 @@ if TYPE_CHECKING:
 
     from k2kernel.config import Settings
     from k2kernel.lake.provenance import Provenance
-    from k2kernel.lake.snapshots import Snapshot
-    from k2kernel.times import AsOf
+    from k2kernel.lake.snapshots import Reference, Snapshot
 
 _KEPT_FILE_SETS = 64
 
@@ -90,10 +92,59 @@ class Lake:
     def resolve(self, name: str, as_of: AsOf | None) -> int | None:
         """The snapshot id that `as_of` stands for (None: the current one), or None where there is no snapshot yet.
 
-        A time stands for the snapshot that was current then. UnknownReference, which lists what there is, where
-        nothing answers to `as_of`, or where the snapshot that was current then has expired.
+        A time stands for the snapshot that was current then; a pin for None where the table had no snapshot when it
+        was made. UnknownReference, which lists what there is, where nothing answers to `as_of`; ExpiredReference
+        where the snapshot that was current then is not kept.
         """
-        return snapshots.resolve(name, self.table(name).metadata, as_of)
+        try:
+            return snapshots.resolve(name, self.table(name).metadata, as_of)
+        except ExpiredReference:
+            raise
+        except UnknownReference as exc:
+            owners = self._owners(as_of)
+            if as_of is None or not owners:
+                raise
+            kind = "snapshot" if as_of.id is not None else "name"
+            problem = f"as_of={str(as_of)!r} is a {kind} of {' and '.join(owners)}, not of {name}"
+            raise UnknownReference(name, as_of, exc.known, problem) from exc
+
+    def _owners(self, as_of: AsOf | None) -> list[str]:
+        """The tables that have the snapshot or the name."""
+        if as_of is None or (as_of.id is None and as_of.name is None):
+            return []
+        tables = ((name, self.table(name).metadata) for name in TABLES)
+        return [
+            name
+            for name, metadata in tables
+            if as_of.name in metadata.refs or any(kept.snapshot_id == as_of.id for kept in metadata.snapshots)
+        ]
+
+    def state(self, name: str, as_of: AsOf | None) -> int | None:
+        """As `resolve`, with None also where the table has no snapshot, or had none at that time: for reads of several
+        tables, of which one may have come later.
+        """
+        try:
+            return self.resolve(name, as_of)
+        except ExpiredReference:
+            raise
+        except UnknownReference:
+            if self.head(name) is None or (as_of is not None and as_of.instant is not None):
+                return None
+            raise
+
+    def states(self, as_of: AsOf | None) -> AsOf:
+        """`as_of` settled for every table that has such a state, so that later writes, moved tags and rollbacks change
+        nothing; UnknownReference where no table has one.
+        """
+        found: dict[str, int | None] = {}
+        for name in TABLES:
+            try:
+                found[name] = self.resolve(name, as_of)
+            except UnknownReference as exc:
+                missing = exc
+        if not found:
+            raise missing
+        return (as_of or AsOf()).settled(found)
 
     def snapshots(self, name: str) -> list[Snapshot]:
         """Every kept state of a table, newest first."""
@@ -105,17 +156,33 @@ class Lake:
         metadata = self.table(name).metadata
         return snapshots.ancestors(metadata, snapshots.head(metadata) if snapshot_id is None else snapshot_id)
 
-    def provenance(self, name: str) -> list[Provenance]:
-        """Every ingest that main is built on, oldest first: of kept snapshots, and of expired ones by `ingest_log`.
+    def provenance(self, name: str, snapshot_id: int | None = None) -> list[Provenance]:
+        """Every ingest that a snapshot (None: main) is built on, oldest first: of kept snapshots, and of expired ones by
+        `ingest_log`.
 
         Sources that a later ingest replaced are left out.
         """
-        return self._provenance(name, self.table(name))
+        return self._provenance(name, self.table(name), snapshot_id)
 
-    def _provenance(self, name: str, table: Table) -> list[Provenance]:
-        line = snapshots.ancestors(table.metadata, snapshots.head(table.metadata))
+    def _provenance(self, name: str, table: Table, snapshot_id: int | None = None) -> list[Provenance]:
+        start = snapshots.head(table.metadata) if snapshot_id is None else snapshot_id
+        line = snapshots.ancestors(table.metadata, start)
         log = self._current_files("ingest_log", self.table("ingest_log"))
         return self._history.standing(name, line, log)
+
+    def ingested_by(self, name: str, snapshot_id: int | None, instant: int) -> datetime:
+        """The last `ts_ingest` (UTC) of rows in a snapshot whose commit was visible at an instant in ns.
+
+        `ts_ingest` grows with every commit, so the rows up to it are those of the commits until then, wherever a
+        compaction has put them and whether or not those snapshots are kept.
+        """
+        moment = from_ns(instant)
+        ingests = [ingest for ingest in self.provenance(name, snapshot_id) if ingest.committed_at is not None]
+        until = [ingest.ts_ingest for ingest in ingests if ingest.committed_at <= moment]  # type: ignore[operator]
+        since = [ingest.ts_ingest for ingest in ingests if ingest.committed_at > moment]  # type: ignore[operator]
+        # Rows of other programs' commits have no record: their own stamps decide.
+        foreign = min([moment, *(stamp - timedelta(microseconds=1) for stamp in since)])
+        return max([foreign, *until])
 
     def files(self, name: str, snapshot_id: int | None) -> FileSet:
         """The data files of a snapshot (None: of a table without one), decoded once.
@@ -155,25 +222,117 @@ class Lake:
         table = self.table(name)
         wanted = self._existing(name, table, snapshots.head(table.metadata) if snapshot_id is None else snapshot_id)
         if snapshots.check_tag(table, name, tag, wanted, move):
-            table.manage_snapshots().create_tag(wanted, tag).commit()
+            refs.change(table, {tag: wanted})
         return wanted
 
-    def rollback(self, name: str, snapshot_id: int) -> None:
-        """Make an earlier snapshot the current one. What came after it stays readable by its id until it expires.
+    def tags(self, name: str) -> list[Reference]:
+        """The names that a table's states have: tags, branches and pins."""
+        return snapshots.references(self.table(name).metadata)
 
-        UnknownReference where it is not kept, InvalidParameter where main is not built on it.
+    def untag(self, name: str, tag: str) -> None:
+        """Take a tag away; the snapshot stays until it expires.
+
+        UnknownReference where there is no such tag; InvalidParameter where it is a branch, or a pin.
         """
-        commit.attempt(name, lambda: self._rollback(name, snapshot_id))
+        commit.attempt(name, lambda: self._untag(name, tag))
 
-    def _rollback(self, name: str, snapshot_id: int) -> None:
+    def _untag(self, name: str, tag: str) -> None:
         table = self.table(name)
-        self._existing(name, table, snapshot_id)
-        line = snapshots.ancestors(table.metadata, snapshots.head(table.metadata))
-        if snapshot_id not in {snapshot.snapshot_id for snapshot in line}:
-            remedy = "`snapshots` marks those that it is built on"
-            raise InvalidParameter("snapshot_id", snapshot_id, f"{name} is not built on it", remedy)
-        if line[0].snapshot_id != snapshot_id:
-            table.manage_snapshots().rollback_to_snapshot(snapshot_id).commit()
+        ref = table.metadata.refs.get(tag)
+        pin = pins.pinned(table.metadata).get(tag)
+        pins.refuse_held(pin, "removed")
+        if pin is not None:
+            raise InvalidParameter("tag", tag, f"is a pin of {name} and other tables", "Remove it with unpin")
+        if ref is None:
+            raise UnknownReference(name, tag, snapshots.known(table.metadata))
+        if ref.snapshot_ref_type != "tag":
+            raise InvalidParameter("tag", tag, f"is a branch of {name}", "Only tags are taken away")
+        refs.change(table, remove=[tag])
+
+    def pin(
+        self,
+        name: str,
+        tables: Iterable[str] | None = None,
+        as_of: AsOf | None = None,
+        hold_until: date | None = None,
+        move: bool = False,
+    ) -> Pin:
+        """One name for a state of several tables (None: all of them); see `Workbench.pin`."""
+        chosen = list(TABLES if tables is None else tables)
+        existing = next((pin for pin in self.pins() if pin.name == name), None)
+        states = {table: self.state(table, as_of) for table in chosen}
+        if all(snapshot_id is None for snapshot_id in states.values()):
+            self.resolve(chosen[0], as_of or AsOf(name=name))
+        wanted = pins.renewed(existing, Pin(name, states, datetime.now(UTC), hold_until), move)
+        for table in chosen:
+            snapshots.check_pin(self.table(table), table, wanted, existing, move)
+        for table in chosen:
+            commit.attempt(table, lambda at=table: self._pin(at, wanted))  # type: ignore[misc]
+        for table in (existing.snapshots if existing else {}).keys() - set(chosen):
+            commit.attempt(table, lambda at=table: self._unpin(at, name))  # type: ignore[misc]
+        return wanted
+
+    def _pin(self, name: str, pin: Pin) -> None:
+        table = self.table(name)
+        if not pin.stands_in(name, table.metadata):
+            state = pin.snapshots[name]
+            gone = [pin.name] if state is None and pin.name in table.metadata.refs else []
+            tags = {} if state is None else {pin.name: state}
+            refs.change(table, tags, remove=gone, properties=pin.property())
+
+    def pins(self) -> list[Pin]:
+        """Every pin, oldest first."""
+        return pins.merged({name: self.table(name).metadata for name in TABLES})
+
+    def unpin(self, name: str) -> None:
+        """Take a pin away from every table; InvalidParameter while its hold lasts."""
+        found = self.pins()
+        existing = next((pin for pin in found if pin.name == name), None)
+        if existing is None:
+            raise pins.unknown(name, found)
+        pins.refuse_held(existing, "removed")
+        for table in existing.snapshots:
+            commit.attempt(table, lambda at=table: self._unpin(at, name))  # type: ignore[misc]
+
+    def _unpin(self, name: str, pin: str) -> None:
+        table = self.table(name)
+        if pin in pins.pinned(table.metadata):
+            gone = [pin] if pin in table.metadata.refs else []
+            refs.change(table, remove=gone, forget=[pins.property_of(pin)])
+
+    def held(self, name: str, day: date | None = None) -> dict[int, date]:
+        """The snapshot ids that holds keep on `day` (None: today, UTC), each with the last day of its hold: no
+        maintenance may take them or their files away.
+        """
+        return pins.held(self.table(name).metadata, day)
+
+    def rollback(self, name: str, snapshot_id: int) -> Rollback:
+        """Make an earlier snapshot the current one, or a later one again; see `Workbench.rollback`."""
+        before = self.table(name)
+        current = self._existing(name, before, snapshots.head(before.metadata))
+        self._existing(name, before, snapshot_id)
+        commit.attempt(name, lambda: self._rollback(name, current, snapshot_id))
+        was, now = self._provenance(name, before, current), self._provenance(name, self.table(name), snapshot_id)
+        return Rollback(
+            table=name,
+            before=current,
+            after=snapshot_id,
+            rows_before=self.files(name, current).rows,
+            rows_after=self.files(name, snapshot_id).rows,
+            removed=sources_only_in(was, now),
+            returned=sources_only_in(now, was),
+            undo=None if current == snapshot_id else undo_tag(current),
+        )
+
+    def _rollback(self, name: str, current: int, target: int) -> None:
+        table = self.table(name)
+        head = snapshots.head(table.metadata)
+        if head == target:
+            return
+        if head != current:
+            raise CommitConflict(name, f"another writer moved it to {head} meanwhile; nothing was rolled back")
+        check_target(name, table.metadata, target)
+        refs.change(table, {undo_tag(current): current}, main=target)
 
     @staticmethod
     def _existing(name: str, table: Table, snapshot_id: int | None) -> int:

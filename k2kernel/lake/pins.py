@@ -86,7 +86,7 @@ def merged(tables: Mapping[str, TableMetadata]) -> list[Pin]:
     found: dict[str, Pin] = {}
     for metadata in tables.values():
         for name, pin in pinned(metadata).items():
-            found[name] = max(pin, found.get(name, pin), key=lambda one: one.created_at)
+            found[name] = max(pin, found.get(name, pin), key=lambda one: (one.created_at, one.hold_until or date.min))
     checked = (_checked(pin, tables) for pin in found.values())
     return sorted(checked, key=lambda pin: (pin.created_at, pin.name))
 
@@ -115,3 +115,20 @@ def refuse_held(pin: Pin | None, doing: str) -> None:
 def unknown(name: str, pins: Iterable[Pin]) -> UnknownReference:
     """The error for a pin that is not there."""
     return UnknownReference("the lake", name, listed(pin.name for pin in pins), f"there is no pin {name!r}")
+
+
+def renewed(existing: Pin | None, wanted: Pin, move: bool) -> Pin:
+    """The pin to record: one that stands where it did keeps its time, and its hold is never shortened.
+
+    InvalidParameter where it stands elsewhere and is held, or `move` is false.
+    """
+    if existing is None:
+        return wanted
+    if existing.snapshots == wanted.snapshots:
+        holds = [day for day in (existing.hold_until, wanted.hold_until) if day is not None]
+        return Pin(wanted.name, wanted.snapshots, existing.created_at, max(holds, default=None))
+    refuse_held(existing, "moved")
+    if not move:
+        states = listed(f"{table} at {snapshot_id}" for table, snapshot_id in existing.snapshots.items())
+        raise InvalidParameter("name", wanted.name, f"is a pin already: {states}", "Move it with move=True")
+    return wanted

@@ -72,7 +72,5 @@ def _line(metadata: TableMetadata, snapshot_id: int | None) -> list[int]:
 def sources_only_in(some: Iterable[Provenance], others: Iterable[Provenance]) -> tuple[str, ...]:
     """The names of sources that `some` ingests brought and `others` did not."""
     there = {(source.digest, source.first) for ingest in others for source in ingest.sources}
-    names = (
-        source.name for ingest in some for source in ingest.sources if (source.digest, source.first) not in there
-    )
+    names = (source.name for ingest in some for source in ingest.sources if (source.digest, source.first) not in there)
     return tuple(dict.fromkeys(names))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import InvalidParameter, UnknownReference, listed
+from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference, listed
+from k2kernel.lake.pins import Pin, pinned
 from k2kernel.times import AsOf, from_ns
 
 if TYPE_CHECKING:
@@ -37,6 +38,19 @@ class Snapshot:
     source: str
     tags: tuple[str, ...]
     is_current_ancestor: bool
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A name for a state of a table. `kind` is `tag`, `branch` or `pin`; a pin may be held until a day (UTC, inclusive),
+    and has no snapshot where the table had none when it was made.
+    """
+
+    name: str
+    kind: str
+    snapshot_id: int | None
+    committed_at: datetime | None
+    hold_until: date | None = None
 
 
 def committed_at(snapshot: IcebergSnapshot) -> datetime:
@@ -89,25 +103,54 @@ def _describe(snapshot: IcebergSnapshot, source: str, tags: Iterable[str], curre
     )
 
 
+def references(metadata: TableMetadata) -> list[Reference]:
+    """The names that a table's states have, but main."""
+    pins, times = pinned(metadata), {kept.snapshot_id: committed_at(kept) for kept in metadata.snapshots}
+    ids = {name: ref.snapshot_id for name, ref in metadata.refs.items() if name != MAIN}
+    kinds = {name: "pin" if name in pins else str(metadata.refs[name].snapshot_ref_type.value) for name in ids}
+    return [
+        Reference(
+            name,
+            kinds.get(name, "pin"),
+            ids.get(name),
+            None if name not in ids else times.get(ids[name]),
+            pins[name].hold_until if name in pins else None,
+        )
+        for name in sorted(ids.keys() | pins.keys())
+    ]
+
+
 def resolve(name: str, metadata: TableMetadata, as_of: AsOf | None) -> int | None:
     """The snapshot id that `as_of` stands for (None: main), or None where the table has no snapshot yet.
 
-    An id, a tag or a branch that does not exist, and a time whose snapshot is not kept, are an UnknownReference.
+    An id, a tag, a branch or a pin that does not exist, and a time before the first snapshot, are an UnknownReference;
+    a time whose snapshot is not kept is an ExpiredReference.
     """
     if as_of is None or as_of.name == MAIN:
         return head(metadata)
+    if name in dict(as_of.states):
+        return _settled(name, metadata, dict(as_of.states)[name])
     if as_of.instant is not None:
         return _at(name, metadata, as_of.instant)
-    if as_of.name in metadata.refs:
+    if as_of.name is not None and as_of.name in metadata.refs:
         return metadata.refs[as_of.name].snapshot_id
+    if as_of.name in pinned(metadata):
+        return None
     if any(snapshot.snapshot_id == as_of.id for snapshot in metadata.snapshots):
         return as_of.id
-    raise UnknownReference(name, as_of, known(metadata))
+    problem = f"as_of says nothing of {name}" if as_of.id is None and as_of.name is None else ""
+    raise UnknownReference(name, as_of, known(metadata), problem)
+
+
+def _settled(name: str, metadata: TableMetadata, snapshot_id: int | None) -> int | None:
+    if snapshot_id is None or any(snapshot.snapshot_id == snapshot_id for snapshot in metadata.snapshots):
+        return snapshot_id
+    raise ExpiredReference(name, snapshot_id, known(metadata), f"snapshot {snapshot_id} of {name} is not kept any more")
 
 
 def known(metadata: TableMetadata) -> str:
     """What there is to refer to, for a message: names, and ids with their times, newest first."""
-    names = sorted(metadata.refs.keys() - {MAIN})
+    names = sorted((metadata.refs.keys() | pinned(metadata).keys()) - {MAIN})
     newest_first = sorted(metadata.snapshots, key=lambda snapshot: -(snapshot.sequence_number or 0))
     states = listed((_label(snapshot) for snapshot in newest_first), none="no snapshot yet", most=5)
     return f"{listed(names)}; {states}" if names else states
@@ -123,7 +166,7 @@ def _at(name: str, metadata: TableMetadata, instant: int) -> int:
     before = [entry for entry in log if entry.timestamp_ms * _MS <= instant]
     since = before[-1].timestamp_ms if before else None
     if _uncertain(metadata, since, instant // _MS):
-        raise UnknownReference(name, from_ns(instant), _nearest(metadata, instant), _expired(name, instant))
+        raise ExpiredReference(name, from_ns(instant), _nearest(metadata, instant), _expired(name, instant))
     if not before:
         problem = f"{name} had no snapshot yet at {from_ns(instant).isoformat()}"
         raise UnknownReference(name, from_ns(instant), known(metadata), problem)
@@ -164,11 +207,12 @@ def check_tag(table: Table, name: str, tag: str, snapshot_id: int, move: bool) -
     """True where `tag` must be set, False where it stands at `snapshot_id` already.
 
     InvalidParameter for a name that is not `[a-z][a-z0-9._-]*`, for main, for a branch's name, and for a tag that
-    stands elsewhere unless `move`.
+    stands elsewhere unless `move`; a pin, which stands in several tables, moves by itself only.
     """
-    if tag == MAIN or not _NAME.fullmatch(tag):
-        raise InvalidParameter("tag", tag, "is no name for a tag", "Use a-z, 0-9, . _ -, a letter first, and not main")
+    check_name(tag)
     ref = table.metadata.refs.get(tag)
+    if tag in pinned(table.metadata) and (ref is None or ref.snapshot_id != snapshot_id):
+        raise InvalidParameter("tag", tag, f"is a pin of {name} and other tables", "Move it with pin and move=True")
     if ref is None:
         return True
     if ref.snapshot_ref_type != "tag":
@@ -176,3 +220,18 @@ def check_tag(table: Table, name: str, tag: str, snapshot_id: int, move: bool) -
     if ref.snapshot_id != snapshot_id and not move:
         raise InvalidParameter("tag", tag, f"stands at snapshot {ref.snapshot_id} of {name}", "Move it with move=True")
     return ref.snapshot_id != snapshot_id
+
+
+def check_pin(table: Table, name: str, wanted: Pin, existing: Pin | None, move: bool) -> None:
+    """InvalidParameter for what is no name, for a branch's name, and for a tag that is no pin's and stands elsewhere."""
+    check_name(wanted.name)
+    ref = table.metadata.refs.get(wanted.name)
+    if ref is None or (existing is not None and name in existing.snapshots):
+        return
+    check_tag(table, name, wanted.name, wanted.snapshots[name] or 0, move)
+
+
+def check_name(name: str) -> None:
+    """InvalidParameter for what is no name of a state."""
+    if name == MAIN or not _NAME.fullmatch(name):
+        raise InvalidParameter("tag", name, "is no name for a tag", "Use a-z, 0-9, . _ -, a letter first, and not main")

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 KIND = "kind"
 """The first column of a batch: the table that an event is of."""
 
+KEYS = ("venue", "symbol", "sequence", "source", "source_offset")
+"""The total order after the instant and the kind."""
+
+Key = tuple[Any, ...]
+"""The place of an event in the order: (ns, rank of its kind, venue, symbol, sequence, source, source_offset)."""
+
 ROWS = 65_536
 """Most events in a chunk."""
 
@@ -88,6 +94,14 @@ class Chunk:
         found: list[int] = _list(_ns(self._narrow, clock))
         return found
 
+    def key(self, row: int, clock: str) -> Key:
+        """The place of a row in the order."""
+        one = self._narrow.slice(row, 1)
+        group = one.column("k2_group")[0].as_py()
+        fixed = self._layout.fixed
+        found = (one.column(name)[0].as_py() if name in one.schema.names else fixed[name][group] for name in KEYS)
+        return (_ns(one, clock)[0].as_py(), one.column("k2_kind")[0].as_py(), *found)
+
     @cached_property
     def rows(self) -> list[Event]:
         """The events as `Trade` and `Quote`."""
@@ -137,8 +151,8 @@ class Chunk:
 class Whole:
     """A batch of events that was cut to size, as `Chunk` without typed rows."""
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        self.batch = batch
+    def __init__(self, batch: pa.RecordBatch, kinds: Sequence[str]) -> None:
+        self.batch, self._kinds = batch, kinds
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
@@ -148,13 +162,11 @@ class Whole:
         found: list[int] = _list(_ns(self.batch, clock))
         return found
 
-
-def key_of(batch: pa.RecordBatch, row: int, kinds: Sequence[str], clock: str) -> tuple[Any, ...]:
-    """The place of a row in the order: (ns, kind's rank, venue, symbol, sequence, source, source_offset)."""
-    names = ("venue", "symbol", "sequence", "source", "source_offset")
-    one = batch.slice(row, 1)
-    instant = _ns(one, clock)[0].as_py()
-    return (instant, kinds.index(one.column(KIND)[0].as_py()), *(one.column(name)[0].as_py() for name in names))
+    def key(self, row: int, clock: str) -> Key:
+        """The place of a row in the order."""
+        one = self.batch.slice(row, 1)
+        rank = self._kinds.index(one.column(KIND)[0].as_py())
+        return (_ns(one, clock)[0].as_py(), rank, *(one.column(name)[0].as_py() for name in KEYS))
 
 
 def _typed(column: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -24,8 +24,8 @@ class Sessions:
     the end. Late rows of an earlier session, such as corrections, open nothing.
     """
 
-    def __init__(self, clock: str, resumed: bool) -> None:
-        self._clock, self._resumed = clock, resumed
+    def __init__(self, resumed: bool) -> None:
+        self._resumed = resumed
         self._open: dict[str, date] = {}
         self._last: dict[str, int] = {}
 

@@ -42,7 +42,7 @@ class Feed:
         self._capacity, self._slow = capacity, slow
         self._queue: deque[Marked] = deque()
         self._changed = threading.Condition()
-        self._lost: list[int] = []
+        self._held = 0
         self._mark: Any = None
         self._failed: Exception | None = None
         self._over = self._closed = False
@@ -125,17 +125,18 @@ class Feed:
                     self._changed.wait()
             if not self._closed:
                 self._queue.append(item)
+                self._held += not _kept(item[0])
                 self._changed.notify_all()
             return not self._closed
 
     def _full(self, record: Record) -> bool:
-        return not _kept(record) and sum(not _kept(found) for found, _ in self._queue) >= self._capacity
+        return not _kept(record) and self._held >= self._capacity
 
     def _drop(self) -> None:
         """Take out the oldest event; what stood before it goes first, so the record of the loss is in its place."""
         at = next(number for number, (found, _) in enumerate(self._queue) if not _kept(found))
         record, mark = self._queue[at]
-        self.dropped += 1
+        self.dropped, self._held = self.dropped + 1, self._held - 1
         before = self._queue[at - 1] if at else None
         instant = record.ts_event_ns  # type: ignore[union-attr]  # it is a trade or a quote
         if before is not None and isinstance(before[0], Control) and before[0].name == "dropped":
@@ -154,6 +155,7 @@ class Feed:
                 self._changed.wait()
             if self._queue:
                 record, self._mark = self._queue.popleft()
+                self._held -= not _kept(record)
                 self._changed.notify_all()
                 return record
             if self._over and self._failed is not None:

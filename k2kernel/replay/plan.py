@@ -15,7 +15,7 @@ from k2kernel.query.connection import Query
 from k2kernel.query.order import EVENT_NS
 from k2kernel.query.scan import Pinned, Scan, Values, query
 from k2kernel.query.selection import Selection
-from k2kernel.replay.chunk import Layout
+from k2kernel.replay.chunk import KEYS, Key, Layout
 from k2kernel.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ RECV_NS = "coalesce(ts_recv_ns, epoch_ns(ts_recv))"
 
 CLOCKS = {"ts_event": EVENT_NS, "ts_recv": RECV_NS}
 """What a replay can be ordered by, and its ns in SQL."""
-
-KEYS = ("venue", "symbol", "sequence", "source", "source_offset")
-"""The total order after the instant and the kind."""
 
 _WINDOW_ROWS = 4_000_000
 """Rows whose footers are read at once."""
@@ -44,11 +41,11 @@ _MOST_GROUPS = 6
 class Since(NamedTuple):
     """Where to begin: at the first event (both None), at the first one at or after `instant`, or after `key`.
 
-    `instant` is in ns of the replay's clock; `key` is (ns, kind's rank, venue, symbol, sequence, source, offset).
+    `instant` is in ns of the replay's clock.
     """
 
     instant: int | None = None
-    key: tuple[Any, ...] | None = None
+    key: Key | None = None
 
     @property
     def ns(self) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,7 @@ class _Ahead:
         self._running = None
 
 
-def cut(found: Iterable[Chunk | Whole], rows: int) -> Iterator[Whole]:
+def cut(found: Iterable[Chunk], rows: int, kinds: Sequence[str]) -> Iterator[Whole]:
     """The events in batches of `rows`, the last one as many as are left."""
     waiting: list[Any] = []
     held = 0
@@ -106,13 +106,13 @@ def cut(found: Iterable[Chunk | Whole], rows: int) -> Iterator[Whole]:
         while held + len(chunk) - at >= rows:
             take = rows - held
             waiting.append(chunk.batch.slice(at, take))
-            yield Whole(_joined(waiting))
+            yield Whole(_joined(waiting), kinds)
             waiting, held, at = [], 0, at + take
         if at < len(chunk):
             waiting.append(chunk.batch.slice(at))
             held += len(chunk) - at
     if waiting:
-        yield Whole(_joined(waiting))
+        yield Whole(_joined(waiting), kinds)
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
