@@ -146,3 +146,8 @@ def run(*args: object, home: Path, **environment: str) -> subprocess.CompletedPr
     return subprocess.run(
         command(*args, home=home), env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def prints(lake: Lake) -> dict[str, str]:
+    """The fingerprints of the tables that a file of events goes to."""
+    return {table: fingerprint(lake, table) for table in ("dead_letter", "trades", "quotes")}

@@ -13,6 +13,8 @@ from k2kernel.lake import Lake
 from k2kernel.sources import files as source_files
 from tests.ingest_files import BASE, HEADER, ingest, mixed, rows_of, write
 
+NOTE = "rows are ordered by their place in the file, the numbers are in extra"
+
 
 def row(n: int, sequence: object, at: int = 0, symbol: str = "A", kind: str = "T") -> str:
     return f"{kind},{BASE + at * 1_000},{symbol},{sequence},{n}.5,{n + 1}"
@@ -42,10 +44,7 @@ def test_a_decrease_at_equal_time_is_found_across_blocks_and_buffers(
     numbers = [5, *range(10, 10 + apart), 4, 6]
     kept = [None if number == line else str(number) for line, number in enumerate(numbers, start=1)]
     assert own(lake) == kept
-    assert receipt.notes == (
-        f"trades: the sequence number decreases at line {apart + 2}: "
-        "rows are ordered by their place in the file, the numbers are in extra",
-    )
+    assert receipt.notes == (f"trades: the sequence number decreases at line {apart + 2}: {NOTE}",)
     assert (receipt.rows, receipt.lines) == (apart + 3, apart + 3)
     assert ingest(lake, path, mixed(tmp_path)).duplicate == apart + 3
 

@@ -1,4 +1,4 @@
-"""Whatever a file holds and however it is cut: every line is accounted for, and every good row is there once, exactly."""
+"""Whatever a file holds and however it is cut: every line is accounted for, every good row is there once, exactly."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ def assert_exact(lake: Lake, lines: list[Row], end: str) -> None:
         assert found == wanted
         assert all(row["session"] == row["ts_event"].date() for row in frame.to_dicts())
     letters = rows_of(lake, "dead_letter")
-    found = set(letters.select("source_offset", "raw").rows()) if len(letters) else set()
+    rejected = set(letters.select("source_offset", "raw").rows()) if len(letters) else set()
     tail = end.removesuffix("\n").encode()
     wanted_letters = {(n, row.text.encode()) for n, row in enumerate(lines, start=1) if row.kind == "bad"}
-    assert {(n, raw.removesuffix(tail) if tail else raw) for n, raw in found} == wanted_letters
+    assert {(n, raw.removesuffix(tail) if tail else raw) for n, raw in rejected} == wanted_letters
 
 
 def whole_story(lines: list[Row], end: str, last: bool, block_bytes: int, cuts: list[int]) -> None:

@@ -209,9 +209,10 @@ def test_ts_ingest_never_decreases(lake: Lake) -> None:
     load(lake, "early", minute=1)
     load(lake, "later", minute=6)
     stamps = [ingest.ts_ingest for ingest in lake.provenance("trades")]
-    assert stamps == [OPEN + timedelta(minutes=minute) for minute in (5, 5, 6)]
+    just_after = OPEN + timedelta(minutes=5, microseconds=1)
+    assert stamps == [OPEN + timedelta(minutes=5), just_after, OPEN + timedelta(minutes=6)]
     early = rows_of(lake).filter(pl.col("source") == "early")
-    assert early["ts_ingest"].unique().to_list() == [OPEN + timedelta(minutes=5)]
+    assert early["ts_ingest"].unique().to_list() == [just_after]
     assert early.drop("ts_ingest").sort("sequence").equals(trades(10, "early").drop("ts_ingest"))
     stored = list(Path(lake.table("trades").location()).glob("data/**/*.parquet"))
     assert len(stored) == len(lake.files("trades", lake.head("trades"))) == 3

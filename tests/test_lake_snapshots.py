@@ -130,6 +130,7 @@ def test_times_stay_certain_where_an_abandoned_snapshot_expired(lake: Lake) -> N
     first, second = spaced(lake, "a", "b")
     lake.rollback("trades", first)
     time.sleep(0.003)
+    lake.untag("trades", f"before-rollback-{second}")
     expire(lake, second)
     assert at(lake, datetime.now(UTC)) == first
     (third,) = spaced(lake, "c")
@@ -166,6 +167,7 @@ def test_tag_and_rollback_name_what_is_missing(lake: Lake) -> None:
         with pytest.raises(UnknownReference, match=r"as_of='5' names no snapshot"):
             call()
     lake.rollback("trades", first)
+    lake.untag("trades", f"before-rollback-{second}")
     with pytest.raises(InvalidParameter, match="trades is not built on it"):
         lake.rollback("trades", second)
     lake.rollback("trades", first)
