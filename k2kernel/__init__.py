@@ -12,28 +12,41 @@ if TYPE_CHECKING:
     from k2kernel.errors import K2Error
     from k2kernel.ingest import Receipt
     from k2kernel.query import QueryEngine, Result, Summary
+    from k2kernel.replay import Bar, Control, Quote, Replay, ReplayEngine, Trade
     from k2kernel.workbench import Workbench, connect
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Bar": "replay",
+    "Control": "replay",
     "K2Error": "errors",
     "QueryEngine": "query",
+    "Quote": "replay",
     "Receipt": "ingest",
+    "Replay": "replay",
+    "ReplayEngine": "replay",
     "Result": "query",
     "Settings": "config",
     "Summary": "query",
+    "Trade": "replay",
     "Workbench": "workbench",
     "connect": "workbench",
 }
 
 __all__ = [
+    "Bar",
+    "Control",
     "K2Error",
     "QueryEngine",
+    "Quote",
     "Receipt",
+    "Replay",
+    "ReplayEngine",
     "Result",
     "Settings",
     "Summary",
+    "Trade",
     "Workbench",
     "__version__",
     "connect",

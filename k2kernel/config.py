@@ -35,8 +35,10 @@ class Settings(BaseSettings):
     memory_limit: str = Field(default="2GB", description="memory that DuckDB may use, all queries together")
     threads: int | None = Field(default=None, ge=1, description="threads that DuckDB may use; default: all cores")
     ingest_buffer_rows: int = Field(
-        default=2_000_000, ge=1_000, description="rows held in memory before an ingest writes a sorted file"
+        default=1_000_000, ge=1_000, description="rows held in memory before an ingest writes a sorted file"
     )
+    replay_memory: str = Field(default="200MB", description="memory that DuckDB may use for replays, all together")
+    replay_slice_rows: int = Field(default=250_000, ge=1_000, description="about how many rows a replay sorts at once")
     row_group_rows: int = Field(default=65_536, ge=2_048, description="rows in a Parquet row group")
 
     @cached_property

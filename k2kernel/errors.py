@@ -2,7 +2,8 @@
 
     K2Error
     ├── InvalidParameter       a value given by the caller is not acceptable
-    │   └── AmbiguousSymbol    a symbol that stands for more than one instrument
+    │   ├── AmbiguousSymbol    a symbol that stands for more than one instrument
+    │   └── InvalidPosition    a token that is damaged, or of another query
     ├── NotFound               something was named that does not exist
     │   ├── LakeNotFound       no lake where one was expected
     │   ├── UnknownTable
@@ -18,6 +19,7 @@
     ├── QueryError             a query that was refused or that failed
     │   ├── SqlRefused         not one read-only statement over the lake's tables
     │   └── QueryCancelled     interrupted by the caller or by a time limit
+    ├── SlowConsumer           a consumer that did not keep up with a replay
     ├── CatalogUnreachable     the catalog that is configured does not answer
     ├── CommitConflict         another writer changed the table in a way that cannot be merged
     ├── UnsupportedTable       a table feature that reads cannot apply
@@ -66,6 +68,13 @@ class AmbiguousSymbol(InvalidParameter):
     def __init__(self, symbol: str, venues: Iterable[str]) -> None:
         self.symbol, self.venues = symbol, sorted(venues)
         super().__init__("symbol", symbol, f"is on {listed(self.venues)}", "Name one with venue=")
+
+
+class InvalidPosition(InvalidParameter):
+    """A position token that cannot be gone on from: `problem` says why."""
+
+    def __init__(self, problem: str, remedy: str = "Give `position` as it was given out, with the same query") -> None:
+        super().__init__("position", "…", problem, remedy)
 
 
 class NotFound(K2Error):
@@ -189,6 +198,17 @@ class SqlRefused(QueryError):
 
 class QueryCancelled(QueryError):
     """The query was interrupted by its caller or by a time limit; nothing was changed."""
+
+
+class SlowConsumer(K2Error):
+    """A consumer left more than `capacity` events of a replay waiting."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        super().__init__(
+            f"The consumer is more than {capacity} events behind the replay",
+            "Give it a larger capacity, a lower speed, or slow='block' or 'drop_oldest'",
+        )
 
 
 class CatalogUnreachable(K2Error):

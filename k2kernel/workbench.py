@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from glob import glob
@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.config import Settings
-from k2kernel.errors import FileFault, InvalidParameter
+from k2kernel.errors import FileFault, InvalidParameter, LakeNotFound
 from k2kernel.lake import Lake
-from k2kernel.times import AsOfLike
+from k2kernel.times import AsOfLike, parse_as_of, parse_date
 
 if TYPE_CHECKING:
     from k2kernel.decode import Decoded
     from k2kernel.ingest import Options, Progress, Receipt
-    from k2kernel.lake import Snapshot
+    from k2kernel.lake import Pin, Reference, Rollback, Snapshot
     from k2kernel.profiles import Profile
-    from k2kernel.query import QueryEngine, Result, Summary
+    from k2kernel.query import Diff, QueryEngine, Result, Summary
+    from k2kernel.replay import Replay, ReplayEngine
+    from k2kernel.view import View
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -58,9 +60,18 @@ class Workbench:
 
         return QueryEngine(self.lake)
 
+    @property
+    def _lake_if_any(self) -> Lake | None:
+        """The lake, or None where none was made yet."""
+        try:
+            return self.lake
+        except LakeNotFound:
+            return None
+
     def init(self) -> Workbench:
         """Make the lake and its tables where they are missing."""
         self.__dict__.pop("engine", None)
+        self.__dict__.pop("replays", None)
         self.__dict__["lake"] = Lake.open(self.settings, create=True)
         return self
 
@@ -106,7 +117,7 @@ class Workbench:
         """The name of the profile that fits the file's first lines best, or None where none does."""
         from k2kernel.ingest import guess
 
-        found = guess(self.init().lake, Path(path))
+        found = guess(self._lake_if_any, self.settings.home, Path(path))
         return None if found is None else found.name
 
     def preview(
@@ -122,7 +133,7 @@ class Workbench:
         from k2kernel import ingest
 
         wanted = self._options(symbol, venue, options)
-        return ingest.preview_file(self.init().lake, path, self.profile(profile), wanted)
+        return ingest.preview_file(self._lake_if_any, self.settings.home, path, self.profile(profile), wanted)
 
     @staticmethod
     def _options(
@@ -150,31 +161,119 @@ class Workbench:
         """One session of one instrument; see `QueryEngine.summary` for the words."""
         return self.engine.summary(symbol, session, **words)
 
-    def sql(self, text: str, params: Mapping[str, object] | None = None, as_of: AsOfLike = None) -> Result:
+    def sql(
+        self,
+        text: str,
+        params: Mapping[str, object] | Sequence[object] | None = None,
+        as_of: AsOfLike = None,
+        **words: Any,
+    ) -> Result:
         """One read-only statement over the lake's tables; `$name` is bound from `params`."""
-        return self.engine.sql(text, params, as_of)
+        return self.engine.sql(text, params, as_of, **words)
 
-    def symbols(self, as_of: AsOfLike = None) -> Result:
+    def symbols(self, as_of: AsOfLike = None, **words: Any) -> Result:
         """The instruments, with rows and days of each."""
-        return self.engine.symbols(as_of)
+        return self.engine.symbols(as_of, **words)
 
-    def sessions(self, as_of: AsOfLike = None) -> Result:
+    def sessions(self, as_of: AsOfLike = None, **words: Any) -> Result:
         """The sessions of each venue, with rows of each."""
-        return self.engine.sessions(as_of)
+        return self.engine.sessions(as_of, **words)
 
     def stats(self, as_of: AsOfLike = None) -> Result:
         """One row a table: rows, bytes, files, range, snapshot."""
         return self.engine.stats(as_of)
 
+    @cached_property
+    def replays(self) -> ReplayEngine:
+        """The replay engine over the lake."""
+        from k2kernel.replay import ReplayEngine
+
+        return ReplayEngine(self.lake)
+
+    def replay(
+        self,
+        symbols: str | Sequence[str] | None = None,
+        kinds: Sequence[str] = ("trades", "quotes"),
+        **words: Any,
+    ) -> Replay:
+        """History as one ordered, pinned, resumable stream; see `ReplayEngine.replay` for the words."""
+        return self.replays.replay(symbols, kinds, **words)
+
+    def at(self, as_of: AsOfLike = None) -> View:
+        """The read verbs at one state of every table (None: now), whatever is written later.
+
+        UnknownReference where no table has such a state. The id of a snapshot is of one table only: another table is
+        then an error when it is read.
+        """
+        from k2kernel.view import View
+
+        return View(self.lake, self.engine, as_of)
+
+    def diff(self, table: str, a: AsOfLike, b: AsOfLike = None) -> Diff:
+        """What differs between two states of a table (`b` None: now): rows, symbols and bars."""
+        return self.engine.diff(table, a, b)
+
     def snapshots(self, table: str = "trades") -> list[Snapshot]:
         """Every kept state of a table, newest first."""
         return self.lake.snapshots(table)
 
-    def tag(self, table: str, tag: str, as_of: AsOfLike = None, *, move: bool = False) -> int:
-        """Name a state of a table, and return its snapshot id; an existing tag moves only with `move`."""
-        from k2kernel.times import parse_as_of
+    def tags(self, table: str = "trades") -> list[Reference]:
+        """The names that states of a table have: tags, branches and pins."""
+        return self.lake.tags(table)
 
+    def tag(self, table: str, tag: str, as_of: AsOfLike = None, *, move: bool = False) -> int:
+        """Name a state of a table, and return its snapshot id; an existing tag moves only with `move`.
+
+        A name is `[a-z][a-z0-9._-]*` and not `main`, so that it is never taken for an id or a date.
+        """
         return self.lake.tag(table, tag, self.lake.resolve(table, parse_as_of(as_of)), move)
+
+    def untag(self, table: str, tag: str) -> None:
+        """Take a tag away; its snapshot stays until it expires. A pin is taken away by `unpin`."""
+        self.lake.untag(table, tag)
+
+    def pin(
+        self,
+        name: str,
+        tables: Iterable[str] | None = None,
+        as_of: AsOfLike = None,
+        *,
+        hold_until: object = None,
+        move: bool = False,
+    ) -> Pin:
+        """Name a state of several tables (None: all of them) at `as_of` (None: now), and record the ids.
+
+        This is not atomic across tables, because the catalog is not: the states are looked up one table after another,
+        and each table gets its tag and the record of all ids in a commit of its own. A writer between two look-ups is
+        in one table and not in the other; the record says what was pinned, and `pins` which pin is not complete.
+
+        `hold_until` (a date, the last day, UTC) holds the pin: until then it can be neither moved nor taken away, and
+        no maintenance expires what it names. Pinning the same state again completes a pin or lengthens its hold, as
+        with `pin(name, as_of=name, hold_until=…)`; a hold is never shortened.
+        """
+        day = None if hold_until is None else parse_date(hold_until, "hold_until")
+        return self.lake.pin(name, tables, parse_as_of(as_of), day, move)
+
+    def pins(self) -> list[Pin]:
+        """Every pin, oldest first."""
+        return self.lake.pins()
+
+    def unpin(self, name: str) -> None:
+        """Take a pin away from every table; InvalidParameter while its hold lasts."""
+        self.lake.unpin(name)
+
+    def rollback(self, table: str, as_of: AsOfLike) -> Rollback:
+        """Make an earlier state of a table the current one, and say what went.
+
+        Only a state that the current one is built on will do: no row is lost, because the state before gets the tag
+        `before-rollback-<id>` in the same commit (a held state is kept by its pin anyway). Rolling back to that tag
+        goes forward again, until something else is written; then roll back first to what both are built on. Sources
+        that went can be loaded again.
+        """
+        state = self.lake.resolve(table, parse_as_of(as_of, "snapshot"))
+        if state is None:
+            raise InvalidParameter("snapshot", str(as_of), f"{table} has no snapshot", "There is nothing to roll back")
+        return self.lake.rollback(table, state)
 
 
 def expand(paths: Paths) -> list[Path]:

@@ -240,3 +240,10 @@ def test_the_demonstration_on_real_ticks(cli: Any, shared_data: Path) -> None:
     assert "7078.csv as asx-trades: trades: 91,631 rows" in out
     assert "stock_splits.csv as asx-splits" in out
     assert k2.connect().summary("BHP", "2014-03-11").high == Decimal("36.45")
+
+
+def test_looking_at_a_file_makes_no_lake(cli: Any) -> None:
+    Path("in.csv").write_text(ROWS)
+    assert cli(main, "ingest", "in.csv", "-p", "k2-trades", "--dry-run")[0] == 0
+    assert k2.connect().guess("in.csv") == "k2-trades"
+    assert not Path(".k2").exists()

@@ -19,7 +19,7 @@ def main() -> None:
 
 def query_main() -> None:
     """`k2-query`: the read verbs."""
-    from k2kernel.cli.query import app
+    from k2kernel.cli.replay import query_app as app
 
     run(app)
 

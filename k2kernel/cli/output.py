@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from k2kernel.sinks import as_text, ndjson
+
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
     from k2kernel.query import Result
@@ -32,6 +33,7 @@ class Output(StrEnum):
     csv = "csv"
     parquet = "parquet"
     arrow = "arrow"
+    ndjson = "ndjson"
 
     def limit(self, given: int | None) -> int | None:
         """Rows to read: what was asked for, or for a table one more than it shows."""
@@ -67,6 +69,10 @@ def write(batches: Iterable[pa.RecordBatch], output: Output) -> None:
     everything = chain([first], stream)
     if output in (Output.json, Output.csv):
         _text(everything, output)
+    elif output is Output.ndjson:
+        for batch in everything:
+            sys.stdout.write(ndjson(batch))
+            sys.stdout.flush()
     elif output is Output.arrow:
         with pa.ipc.new_stream(sys.stdout.buffer, first.schema) as writer:
             for batch in everything:
@@ -86,7 +92,9 @@ def _text(batches: Iterator[pa.RecordBatch], output: Output) -> None:
     out = sys.stdout
     for batch in batches:
         found = pl.DataFrame(pl.from_arrow(batch))
-        texts = found.select(_as_text(name, kind, output) for name, kind in found.schema.items())
+        texts = found.select(
+            as_text(name, kind, joined_lists=output is Output.csv) for name, kind in found.schema.items()
+        )
         if output is Output.csv:
             out.write(texts.write_csv(include_header=first, null_value=""))
         elif len(texts):
@@ -94,24 +102,6 @@ def _text(batches: Iterator[pa.RecordBatch], output: Output) -> None:
         first = first and not (output is Output.csv or len(texts))
     if output is Output.json:
         out.write("[]\n" if first else "]\n")
-
-
-def _as_text(name: str, kind: pl.DataType, output: Output) -> pl.Expr:
-    import polars as pl
-
-    column = pl.col(name)
-    if isinstance(kind, pl.Decimal):
-        text = column.cast(pl.String)
-        return text.str.strip_chars_end("0").str.strip_suffix(".").alias(name) if kind.scale else text
-    if isinstance(kind, pl.Datetime):
-        return column.dt.strftime("%Y-%m-%dT%H:%M:%S%.6f" + ("Z" if kind.time_zone else ""))
-    if isinstance(kind, pl.Binary):
-        return column.map_elements(lambda raw: raw.decode(errors="backslashreplace"), return_dtype=pl.String)
-    if isinstance(kind, (pl.Date, pl.Time)) or name.endswith("snapshot_id"):
-        return column.cast(pl.String)
-    if isinstance(kind, pl.List) and output is Output.csv:
-        return column.cast(pl.List(pl.String)).list.join(";")
-    return column
 
 
 def records(found: Sequence[Any], output: Output) -> None:

@@ -22,7 +22,9 @@ Venue = Annotated[str | None, typer.Option("--venue", "-v", help="MIC or declare
 Session = Annotated[str | None, typer.Option(help="YYYY-MM-DD, or FIRST..LAST, both inclusive")]
 Start = Annotated[str | None, typer.Option(help="time with zone, inclusive; a bare date is the start of that session")]
 End = Annotated[str | None, typer.Option(help="time with zone, exclusive; a bare date is the start of that session")]
-AsOf = Annotated[str | None, typer.Option("--as-of", help="snapshot id, tag, branch, or time with zone")]
+AsOf = Annotated[str | None, typer.Option("--as-of", help="snapshot id, tag, branch, pin, or time with zone")]
+KnownAt = Annotated[str | None, typer.Option("--known-at", help="time with zone: only what was known by then")]
+Clock = Annotated[str, typer.Option(help="with --known-at, by what time: ingest, recv or event")]
 Limit = Annotated[int | None, typer.Option("--limit", "-n", help="first rows only; a table shows 20 unless told")]
 Format = Annotated[Output, typer.Option("--output", "-o", help="how rows are written")]
 Eligible = Annotated[str, typer.Option(help="which trades count: venue (the venue's policy), all, or a policy")]
@@ -52,6 +54,8 @@ def trades(
     start: Start = None,
     end: End = None,
     as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
     raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
     columns: Columns = None,
     limit: Limit = None,
@@ -59,7 +63,8 @@ def trades(
     home: Home = None,
 ) -> None:
     """Trades that stand, in total order."""
-    words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end, "as_of": as_of}
+    words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end}
+    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
     _events("trades", _TRADES, home, limit, output, columns, raw=raw, **words)
 
 
@@ -71,13 +76,16 @@ def quotes(
     start: Start = None,
     end: End = None,
     as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
     columns: Columns = None,
     limit: Limit = None,
     output: Format = Output.table,
     home: Home = None,
 ) -> None:
     """Quotes in total order."""
-    words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end, "as_of": as_of}
+    words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end}
+    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
     _events("quotes", _QUOTES, home, limit, output, columns, **words)
 
 
@@ -92,12 +100,15 @@ def bars(
     of: Annotated[str, typer.Option(help="trades, bid, ask or mid")] = "trades",
     eligible: Eligible = "venue",
     as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
     limit: Limit = None,
     output: Format = Output.table,
     home: Home = None,
 ) -> None:
     """Open, high, low, close, volume and VWAP by time bucket."""
-    words = {"venue": venue, "session": session, "start": start, "end": end, "as_of": as_of}
+    words = {"venue": venue, "session": session, "start": start, "end": end}
+    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
     rows(workbench(home).bars(symbol, interval, of=of, eligible=eligible, **words), output, limit)
 
 
@@ -108,25 +119,42 @@ def summary(
     venue: Venue = None,
     eligible: Eligible = "venue",
     as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
     output: Format = Output.table,
     home: Home = None,
 ) -> None:
     """One session of one instrument: open, high, low, close, volume, VWAP."""
     from k2kernel.cli.output import record
 
-    record(workbench(home).summary(symbol, session, venue=venue, eligible=eligible, as_of=as_of), output)
+    words = {"as_of": as_of, "known_at": known_at, "clock": clock}
+    record(workbench(home).summary(symbol, session, venue=venue, eligible=eligible, **words), output)
 
 
 @app.command()
-def symbols(as_of: AsOf = None, limit: Limit = None, output: Format = Output.table, home: Home = None) -> None:
+def symbols(
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
     """The instruments, with rows and sessions of each."""
-    rows(workbench(home).symbols(as_of), output, limit)
+    rows(workbench(home).symbols(as_of, known_at=known_at, clock=clock), output, limit)
 
 
 @app.command()
-def sessions(as_of: AsOf = None, limit: Limit = None, output: Format = Output.table, home: Home = None) -> None:
+def sessions(
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
     """The sessions of each venue."""
-    rows(workbench(home).sessions(as_of), output, limit)
+    rows(workbench(home).sessions(as_of, known_at=known_at, clock=clock), output, limit)
 
 
 @app.command()
@@ -155,6 +183,8 @@ def sql(
         list[str] | None, typer.Option("--param", "-P", help="NAME=TEXT for $NAME in the statement")
     ] = None,
     as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
     limit: Limit = None,
     output: Format = Output.table,
     home: Home = None,
@@ -163,4 +193,8 @@ def sql(
     from k2kernel.cli.load import _options
 
     statement = typer.get_text_stream("stdin").read() if text == "-" else text
-    rows(workbench(home).sql(statement, _options(param, None, None), as_of), output, limit)
+    rows(
+        workbench(home).sql(statement, _options(param, None, None), as_of, known_at=known_at, clock=clock),
+        output,
+        limit,
+    )

@@ -54,12 +54,14 @@ def ingest_file(
     return replace(receipt, files=(str(path),), seconds=time.monotonic() - began)
 
 
-def preview_file(lake: Lake, path: str | Path, profile: Profile, options: Options | None = None) -> Decoded:
-    """Decode the first block of a file without writing anything."""
+def preview_file(
+    lake: Lake | None, home: Path, path: str | Path, profile: Profile, options: Options | None = None
+) -> Decoded:
+    """Decode the first block of a file without writing anything; `lake` is only asked for lookups."""
     options = _checked(options or Options(), profile)
     first = members(path, profile.file.members)[0]
     lookups = resolve(lake, profile)
-    decoder = Decoder(profile, first, options.values, lake.settings.home, lookups)
+    decoder = Decoder(profile, first, options.values, home, lookups)
     for decoded in decoder.batches():
         return decoded
     raise FileFault(first.name, "has no rows")

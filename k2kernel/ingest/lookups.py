@@ -11,14 +11,19 @@ from k2kernel.lake import Lake
 from k2kernel.profiles import Lookup, Profile
 
 
-def resolve(lake: Lake, profile: Profile) -> dict[Lookup, dict[str, str]]:
-    """Each lookup of the profile as a mapping; a text that stands for two different ones is left out."""
+def resolve(lake: Lake | None, profile: Profile) -> dict[Lookup, dict[str, str]]:
+    """Each lookup of the profile as a mapping; a text that stands for two different ones is left out.
+
+    Where there is no lake yet, its tables are empty.
+    """
     return {lookup: _mapping(_frame(lake, profile, lookup)) for lookup in profile.lookups}
 
 
-def _frame(lake: Lake, profile: Profile, lookup: Lookup) -> pl.DataFrame:
+def _frame(lake: Lake | None, profile: Profile, lookup: Lookup) -> pl.DataFrame:
     columns = (lookup.source, lookup.target)
     if lookup.table is not None:
+        if lake is None:
+            return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
         found = pl.from_arrow(lake.table(lookup.table).scan(selected_fields=columns).to_arrow())
         return pl.DataFrame(found).select(columns)
     path = Path(profile.folder) / str(lookup.file)

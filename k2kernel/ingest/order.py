@@ -43,36 +43,45 @@ class SequenceCheck:
 
 
 class _Followed:
-    """The rows of one table: the recent ones, and of each instrument the highest number and time so far."""
+    """The rows of one table: the recent ones, and the highest number (`top`) and time (`until`) so far.
+
+    While the numbers of all rows rise, those two are kept for all instruments together, then for each.
+    """
 
     def __init__(self) -> None:
         self._recent: list[pl.DataFrame] = []
-        self._highest: pl.DataFrame | None = None
-        self._last: int | None = None
+        self._rose: tuple[int, int] | None = None
+        self._tops: pl.DataFrame | None = None
 
     def see(self, rows: pl.DataFrame) -> int | None:
         """The line of the first decrease, or None."""
-        low, high = int(rows["sequence"][0]), int(rows["sequence"][-1])
-        rising = rows["sequence"].is_sorted() and (self._last is None or low >= self._last)
-        line = None if rising else self._first_decrease(rows)
-        self._last = high if rising else 2**63 - 1
-        tops = rows.group_by(_KEY).agg(pl.max("sequence").alias("top"), pl.max("ns").alias("until"))
-        before = [] if self._highest is None else [self._highest]
-        self._highest = pl.concat([*before, tops]).group_by(_KEY).max()
+        line = None
+        if self._tops is None and self._rises(rows):
+            until = int(str(rows["ns"].max()))
+            self._rose = int(rows["sequence"][-1]), max(until, self._rose[1] if self._rose else until)
+        else:
+            line = self._first_decrease(rows)
+            tops = rows.group_by(_KEY).agg(pl.max("sequence").alias("top"), pl.max("ns").alias("until"))
+            self._tops = tops if self._tops is None else pl.concat([self._tops, tops]).group_by(_KEY).max()
         self._recent.append(rows)
         while sum(map(len, self._recent[1:])) > _RECENT_ROWS:
             self._recent.pop(0)
         return line
 
+    def _rises(self, rows: pl.DataFrame) -> bool:
+        return rows["sequence"].is_sorted() and (self._rose is None or int(rows["sequence"][0]) >= self._rose[0])
+
     def _first_decrease(self, rows: pl.DataFrame) -> int | None:
         """Only rows below a number, and not after a time, that their instrument has reached can be one."""
-        top, until = (pl.col(name).cum_max().shift().over(_KEY) for name in ("sequence", "ns"))
-        reached = rows.with_columns(top=top, until=until)
-        if self._highest is not None:
-            reached = reached.join(self._highest, on=_KEY, how="left", suffix="_before").with_columns(
-                pl.max_horizontal(name, f"{name}_before") for name in ("top", "until")
-            )
-        suspects = reached.filter((pl.col("sequence") < pl.col("top")) & (pl.col("ns") <= pl.col("until")))
+        before = self._tops if self._tops is not None else rows.select(*_KEY, top="sequence", until="ns").clear()
+        reached = rows.with_columns(
+            pl.col(name).cum_max().shift().over(_KEY).alias(to) for name, to in (("sequence", "top"), ("ns", "until"))
+        ).join(before, on=_KEY, how="left", suffix="_before")
+        top, until = (
+            pl.max_horizontal(name, f"{name}_before", pl.lit(all_of_them, pl.Int64))
+            for name, all_of_them in zip(("top", "until"), self._rose or (None, None), strict=True)
+        )
+        suspects = reached.filter((pl.col("sequence") < top) & (pl.col("ns") <= until))
         if suspects.is_empty():
             return None
         at = [*_KEY, "ns"]

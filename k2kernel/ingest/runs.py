@@ -26,8 +26,8 @@ class _Run:
 class Runs:
     """Gathers rows; once more than the settings' buffer is held, the largest sessions become sorted data files.
 
-    At most one file is being written while the next rows are read, so memory stays near two buffers. Used as a
-    context: leaving it by an exception deletes every file that was written.
+    At most one file is being written and one waits while the next rows are read, so memory stays below three buffers.
+    Used as a context: leaving it by an exception deletes every file that was written and not handed over.
     """
 
     def __init__(self, lake: Lake) -> None:

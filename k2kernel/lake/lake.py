@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace as changed
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,15 +13,16 @@ from typing import TYPE_CHECKING
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
-from k2kernel.errors import CommitConflict, ExpiredReference, InvalidParameter, UnknownReference, UnknownTable
-from k2kernel.lake import commit, pins, refs, snapshots
+from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference, UnknownTable
+from k2kernel.lake import commit, pins, snapshots
 from k2kernel.lake.append import Append
 from k2kernel.lake.catalog import connect, create_tables, metadata_location
 from k2kernel.lake.files import FileSet, Manifests
 from k2kernel.lake.history import History
+from k2kernel.lake.names import Names
 from k2kernel.lake.pins import Pin
 from k2kernel.lake.replacing import Replacement
-from k2kernel.lake.rollback import Rollback, check_target, sources_only_in, undo_tag
+from k2kernel.lake.rollback import Rollback, roll, sources_only_in, undo_tag
 from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids
 from k2kernel.schemas import NAMESPACE, TABLES
 from k2kernel.times import AsOf, from_ns
@@ -45,6 +47,7 @@ class Lake:
         self._writer = Writer(settings)
         self._manifests = Manifests()
         self._history = History()
+        self._names = Names(self.table)
         self._lock = threading.Lock()
         self._tables: dict[str, Table] = {}
         self._file_sets: OrderedDict[tuple[str, int], FileSet] = OrderedDict()
@@ -138,12 +141,10 @@ class Lake:
         """
         found: dict[str, int | None] = {}
         for name in TABLES:
-            try:
+            with suppress(UnknownReference):
                 found[name] = self.resolve(name, as_of)
-            except UnknownReference as exc:
-                missing = exc
         if not found:
-            raise missing
+            self.resolve(next(iter(TABLES)), as_of)
         return (as_of or AsOf()).settled(found)
 
     def snapshots(self, name: str) -> list[Snapshot]:
@@ -157,10 +158,8 @@ class Lake:
         return snapshots.ancestors(metadata, snapshots.head(metadata) if snapshot_id is None else snapshot_id)
 
     def provenance(self, name: str, snapshot_id: int | None = None) -> list[Provenance]:
-        """Every ingest that a snapshot (None: main) is built on, oldest first: of kept snapshots, and of expired ones by
-        `ingest_log`.
-
-        Sources that a later ingest replaced are left out.
+        """Every ingest that a snapshot (None: main) is built on, oldest first: of kept ones, and of expired ones by
+        `ingest_log`. Sources that a later ingest replaced are left out.
         """
         return self._provenance(name, self.table(name), snapshot_id)
 
@@ -213,17 +212,10 @@ class Lake:
     def tag(self, name: str, tag: str, snapshot_id: int | None = None, move: bool = False) -> int:
         """Name a snapshot (None: the current one) and return its id.
 
-        InvalidParameter where the name is not `[a-z][a-z0-9._-]*`, is `main` or a branch, or stands at another
+        InvalidParameter where the name is not `[a-z][a-z0-9._-]*`, is `main`, a branch or a pin, or stands at another
         snapshot and `move` is false; UnknownReference where there is no such snapshot.
         """
-        return commit.attempt(name, lambda: self._tag(name, tag, snapshot_id, move))
-
-    def _tag(self, name: str, tag: str, snapshot_id: int | None, move: bool) -> int:
-        table = self.table(name)
-        wanted = self._existing(name, table, snapshots.head(table.metadata) if snapshot_id is None else snapshot_id)
-        if snapshots.check_tag(table, name, tag, wanted, move):
-            refs.change(table, {tag: wanted})
-        return wanted
+        return self._names.tag(name, tag, snapshot_id, move)
 
     def tags(self, name: str) -> list[Reference]:
         """The names that a table's states have: tags, branches and pins."""
@@ -234,20 +226,7 @@ class Lake:
 
         UnknownReference where there is no such tag; InvalidParameter where it is a branch, or a pin.
         """
-        commit.attempt(name, lambda: self._untag(name, tag))
-
-    def _untag(self, name: str, tag: str) -> None:
-        table = self.table(name)
-        ref = table.metadata.refs.get(tag)
-        pin = pins.pinned(table.metadata).get(tag)
-        pins.refuse_held(pin, "removed")
-        if pin is not None:
-            raise InvalidParameter("tag", tag, f"is a pin of {name} and other tables", "Remove it with unpin")
-        if ref is None:
-            raise UnknownReference(name, tag, snapshots.known(table.metadata))
-        if ref.snapshot_ref_type != "tag":
-            raise InvalidParameter("tag", tag, f"is a branch of {name}", "Only tags are taken away")
-        refs.change(table, remove=[tag])
+        self._names.untag(name, tag)
 
     def pin(
         self,
@@ -259,46 +238,21 @@ class Lake:
     ) -> Pin:
         """One name for a state of several tables (None: all of them); see `Workbench.pin`."""
         chosen = list(TABLES if tables is None else tables)
-        existing = next((pin for pin in self.pins() if pin.name == name), None)
+        if not chosen or (hold_until is not None and hold_until < pins.today()):
+            wrong = ("tables", chosen, "is empty") if not chosen else ("hold_until", str(hold_until), "is past")
+            raise InvalidParameter(*wrong)
         states = {table: self.state(table, as_of) for table in chosen}
         if all(snapshot_id is None for snapshot_id in states.values()):
             self.resolve(chosen[0], as_of or AsOf(name=name))
-        wanted = pins.renewed(existing, Pin(name, states, datetime.now(UTC), hold_until), move)
-        for table in chosen:
-            snapshots.check_pin(self.table(table), table, wanted, existing, move)
-        for table in chosen:
-            commit.attempt(table, lambda at=table: self._pin(at, wanted))  # type: ignore[misc]
-        for table in (existing.snapshots if existing else {}).keys() - set(chosen):
-            commit.attempt(table, lambda at=table: self._unpin(at, name))  # type: ignore[misc]
-        return wanted
-
-    def _pin(self, name: str, pin: Pin) -> None:
-        table = self.table(name)
-        if not pin.stands_in(name, table.metadata):
-            state = pin.snapshots[name]
-            gone = [pin.name] if state is None and pin.name in table.metadata.refs else []
-            tags = {} if state is None else {pin.name: state}
-            refs.change(table, tags, remove=gone, properties=pin.property())
+        return self._names.pin(Pin(name, states, datetime.now(UTC), hold_until), move)
 
     def pins(self) -> list[Pin]:
         """Every pin, oldest first."""
-        return pins.merged({name: self.table(name).metadata for name in TABLES})
+        return self._names.pins()
 
     def unpin(self, name: str) -> None:
         """Take a pin away from every table; InvalidParameter while its hold lasts."""
-        found = self.pins()
-        existing = next((pin for pin in found if pin.name == name), None)
-        if existing is None:
-            raise pins.unknown(name, found)
-        pins.refuse_held(existing, "removed")
-        for table in existing.snapshots:
-            commit.attempt(table, lambda at=table: self._unpin(at, name))  # type: ignore[misc]
-
-    def _unpin(self, name: str, pin: str) -> None:
-        table = self.table(name)
-        if pin in pins.pinned(table.metadata):
-            gone = [pin] if pin in table.metadata.refs else []
-            refs.change(table, remove=gone, forget=[pins.property_of(pin)])
+        self._names.unpin(name)
 
     def held(self, name: str, day: date | None = None) -> dict[int, date]:
         """The snapshot ids that holds keep on `day` (None: today, UTC), each with the last day of its hold: no
@@ -309,9 +263,9 @@ class Lake:
     def rollback(self, name: str, snapshot_id: int) -> Rollback:
         """Make an earlier snapshot the current one, or a later one again; see `Workbench.rollback`."""
         before = self.table(name)
-        current = self._existing(name, before, snapshots.head(before.metadata))
-        self._existing(name, before, snapshot_id)
-        commit.attempt(name, lambda: self._rollback(name, current, snapshot_id))
+        current = snapshots.existing(name, before.metadata, snapshots.head(before.metadata))
+        snapshots.existing(name, before.metadata, snapshot_id)
+        commit.attempt(name, lambda: roll(self.table(name), name, current, snapshot_id))
         was, now = self._provenance(name, before, current), self._provenance(name, self.table(name), snapshot_id)
         return Rollback(
             table=name,
@@ -323,24 +277,6 @@ class Lake:
             returned=sources_only_in(now, was),
             undo=None if current == snapshot_id else undo_tag(current),
         )
-
-    def _rollback(self, name: str, current: int, target: int) -> None:
-        table = self.table(name)
-        head = snapshots.head(table.metadata)
-        if head == target:
-            return
-        if head != current:
-            raise CommitConflict(name, f"another writer moved it to {head} meanwhile; nothing was rolled back")
-        check_target(name, table.metadata, target)
-        refs.change(table, {undo_tag(current): current}, main=target)
-
-    @staticmethod
-    def _existing(name: str, table: Table, snapshot_id: int | None) -> int:
-        if snapshot_id is None:
-            raise UnknownReference(name, None, snapshots.known(table.metadata), f"{name} has no snapshot to name")
-        if table.snapshot_by_id(snapshot_id) is None:
-            raise UnknownReference(name, snapshot_id, snapshots.known(table.metadata))
-        return snapshot_id
 
     def write(self, name: str, frame: pl.DataFrame, session: date | None = None) -> DataFile:
         """Write a sorted data file of the partition `session`, for `append` to commit or `discard` to delete.

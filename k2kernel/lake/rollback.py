@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import InvalidParameter, listed
+from k2kernel.errors import CommitConflict, InvalidParameter, listed
+from k2kernel.lake import refs
 from k2kernel.lake.snapshots import MAIN, ancestors, head
 
 if TYPE_CHECKING:
+    from pyiceberg.table import Table
     from pyiceberg.table.metadata import TableMetadata
 
     from k2kernel.lake.provenance import Provenance
@@ -45,6 +47,20 @@ class Rollback:
 def undo_tag(snapshot_id: int) -> str:
     """The tag that a rollback leaves at the snapshot it rolled back from."""
     return f"before-rollback-{snapshot_id}"
+
+
+def roll(table: Table, name: str, current: int, target: int) -> None:
+    """Set main from `current` to `target`, and leave a tag where it stood, in one commit.
+
+    CommitConflict where another writer has moved main.
+    """
+    at = head(table.metadata)
+    if at == target:
+        return
+    if at != current:
+        raise CommitConflict(name, f"another writer has moved it to {at} meanwhile; nothing was rolled back")
+    check_target(name, table.metadata, target)
+    refs.change(table, {undo_tag(current): current}, main=target)
 
 
 def check_target(name: str, metadata: TableMetadata, target: int) -> None:

@@ -42,8 +42,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Reference:
-    """A name for a state of a table. `kind` is `tag`, `branch` or `pin`; a pin may be held until a day (UTC, inclusive),
-    and has no snapshot where the table had none when it was made.
+    """A name for a state of a table. `kind` is `tag`, `branch` or `pin`.
+
+    A pin may be held until a day (UTC, inclusive), and has no snapshot where the table had none when it was made.
     """
 
     name: str
@@ -222,8 +223,17 @@ def check_tag(table: Table, name: str, tag: str, snapshot_id: int, move: bool) -
     return ref.snapshot_id != snapshot_id
 
 
+def existing(name: str, metadata: TableMetadata, snapshot_id: int | None) -> int:
+    """`snapshot_id`; UnknownReference where the table has no such snapshot."""
+    if snapshot_id is None:
+        raise UnknownReference(name, None, known(metadata), f"{name} has no snapshot to name")
+    if not any(snapshot.snapshot_id == snapshot_id for snapshot in metadata.snapshots):
+        raise UnknownReference(name, snapshot_id, known(metadata))
+    return snapshot_id
+
+
 def check_pin(table: Table, name: str, wanted: Pin, existing: Pin | None, move: bool) -> None:
-    """InvalidParameter for what is no name, for a branch's name, and for a tag that is no pin's and stands elsewhere."""
+    """InvalidParameter for what is no name, for a branch's name, and for a tag of its own that stands elsewhere."""
     check_name(wanted.name)
     ref = table.metadata.refs.get(wanted.name)
     if ref is None or (existing is not None and name in existing.snapshots):

@@ -1,7 +1,8 @@
 """The read path: PyIceberg plans, DuckDB scans; trades, quotes, bars, summaries, SQL and what there is."""
 
+from k2kernel.query.diff import Diff
 from k2kernel.query.engine import QueryEngine
 from k2kernel.query.result import Result
 from k2kernel.query.summary import Summary
 
-__all__ = ["QueryEngine", "Result", "Summary"]
+__all__ = ["Diff", "QueryEngine", "Result", "Summary"]

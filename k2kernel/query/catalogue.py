@@ -69,7 +69,7 @@ class Catalogue:
         """venue, symbol, session, rows (as received), first and last ts_event, one row for each (venue, symbol,
         session). The first call for a snapshot scans it.
         """
-        return self._entries.get((pinned.name, pinned.snapshot_id), lambda: self._scan(pinned))
+        return self._entries.get((pinned.name, pinned.snapshot_id, pinned.known), lambda: self._scan(pinned))
 
     def _scan(self, pinned: Pinned) -> pa.Table:
         values = Values()
@@ -82,9 +82,9 @@ class Catalogue:
 
     def rows(self, pinned: Pinned) -> int:
         """The rows of a snapshot: by the manifests, or counted where rows were deleted."""
-        if not any(file.deletes or file.has_deletion_vector for file in pinned.files):
+        if pinned.known is None and not any(file.deletes or file.has_deletion_vector for file in pinned.files):
             return pinned.files.rows
-        return self._rows.get((pinned.name, pinned.snapshot_id), lambda: self._count(pinned))
+        return self._rows.get((pinned.name, pinned.snapshot_id, pinned.known), lambda: self._count(pinned))
 
     def _count(self, pinned: Pinned) -> int:
         values, scan = Values(), Scan(pinned, pinned.files.files)
@@ -93,11 +93,11 @@ class Catalogue:
 
     def venues(self, pinned: Pinned, symbol: str) -> tuple[str, ...]:
         """The venues where `symbol` has rows, sorted; by statistics alone where they prove it."""
-        key = (pinned.name, pinned.snapshot_id)
+        key = (pinned.name, pinned.snapshot_id, pinned.known)
         return self._venues.get((*key, symbol), lambda: self._look_up(pinned, symbol))
 
     def _look_up(self, pinned: Pinned, symbol: str) -> tuple[str, ...]:
-        if (pinned.name, pinned.snapshot_id) in self._entries:
+        if (pinned.name, pinned.snapshot_id, pinned.known) in self._entries:
             return _distinct_venues(self.entries(pinned), symbol)
         files = pinned.files.prune(symbols=[symbol])
         proven = {file.venue_min for file in files if _proves(file, symbol)}

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from k2kernel.calendars import venue as declared_venue
 from k2kernel.calendars import venues as declared_venues
 from k2kernel.eligibility import Policy, policy
-from k2kernel.errors import InvalidParameter, UnknownReference, listed
+from k2kernel.errors import InvalidParameter, listed
 from k2kernel.query import metadata
 from k2kernel.query.bars import EVERY_QUOTE, QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
 from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database, Query
+from k2kernel.query.diff import Diff
 from k2kernel.query.order import event_key, order_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.result import Result
@@ -24,8 +25,9 @@ from k2kernel.query.scan import Pinned, Scan, Values, as_view, query
 from k2kernel.query.selection import Instrument, Selection, leading, parse_limit, parse_symbols, parse_venue
 from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
 from k2kernel.query.summary import Summary
+from k2kernel.query.when import Moment, When, parse_when
 from k2kernel.schemas import KINDS, TABLES
-from k2kernel.times import AsOf, AsOfLike, Range, parse_as_of, parse_range, parse_sessions
+from k2kernel.times import AsOfLike, Range, parse_as_of, parse_range, parse_sessions
 
 if TYPE_CHECKING:
     from k2kernel.lake import Lake
@@ -36,6 +38,17 @@ Symbols = str | Sequence[str] | None
 
 class QueryEngine:
     """Reads of a lake. Every read resolves `as_of` once, and its answer says which snapshots it is of.
+
+    `as_of` is a snapshot id, a tag, a branch, a pin, or a time with a zone, which stands for the state that was current
+    then; a mapping gives each table its snapshot id. An id is of one table: a read of several tables refuses it.
+
+    `known_at` is a time with a zone. By the `clock` `ingest` a read has the rows of the commits that were visible then:
+    it is the same as `as_of` that time while the state of then is kept, and holds after compaction and expiry as well,
+    except that rows which were taken out since, by a replaced load or a rollback, do not come back. By `recv` and
+    `event` it has the rows that were captured, or that happened, until then, for history that was loaded later: a
+    cancel or correction undoes a fill, and the mark of a fill that one names shows, only from the time of the cancel
+    or correction itself; a mark without such a record is as old as its fill. Given together, `known_at` looks at what
+    the state `as_of` has.
 
     Times given as `start` and `end` make a half-open range [start, end), to the nanosecond; a bare date there is the
     start of that session. Safe to share between threads: each read has a connection of its own to one locked DuckDB.
@@ -59,6 +72,8 @@ class QueryEngine:
         start: object = None,
         end: object = None,
         as_of: AsOfLike = None,
+        known_at: Moment = None,
+        clock: str = "ingest",
         raw: bool = False,
         limit: int | None = None,
         columns: Sequence[str] | None = None,
@@ -68,7 +83,8 @@ class QueryEngine:
         `limit` keeps the first rows of that order. AmbiguousSymbol where a symbol is on several venues and `venue` is
         not given; UnknownSymbol where neither trades nor quotes have it.
         """
-        wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), as_of)
+        when = parse_when(as_of, known_at, clock)
+        wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when)
         return self._events(wanted, raw, limit, columns)
 
     def quotes(
@@ -80,12 +96,15 @@ class QueryEngine:
         start: object = None,
         end: object = None,
         as_of: AsOfLike = None,
+        known_at: Moment = None,
+        clock: str = "ingest",
         raw: bool = False,
         limit: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> Result:
         """The quotes, with the words of `trades`; `raw` changes nothing, because no quote is ever undone."""
-        wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), as_of)
+        when = parse_when(as_of, known_at, clock)
+        wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when)
         return self._events(wanted, raw, limit, columns)
 
     def bars(
@@ -100,6 +119,8 @@ class QueryEngine:
         of: str = "trades",
         eligible: str = "venue",
         as_of: AsOfLike = None,
+        known_at: Moment = None,
+        clock: str = "ingest",
     ) -> Result:
         """Bars of an interval such as `1m`, `1h`, `1d` or `session`, ordered by (ts_open, venue, symbol).
 
@@ -111,7 +132,8 @@ class QueryEngine:
         """
         parsed, of = parse_interval(interval), parse_of(of)
         table = "trades" if of == "trades" else "quotes"
-        wanted = self._selected(table, symbol, venue, parse_range(session, start, end), as_of)
+        when = parse_when(as_of, known_at, clock)
+        wanted = self._selected(table, symbol, venue, parse_range(session, start, end), when)
         names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
         planned, zone = self._bars(wanted, parsed, of, eligible)
         return Result(self._database, planned, {table: wanted.pinned.snapshot_id}, list(names), zone)
@@ -124,6 +146,8 @@ class QueryEngine:
         venue: str | None = None,
         eligible: str = "venue",
         as_of: AsOfLike = None,
+        known_at: Moment = None,
+        clock: str = "ingest",
     ) -> Summary:
         """One session of one instrument; without trades in it the record has null prices and counts the quotes."""
         day = parse_sessions(session)
@@ -131,7 +155,7 @@ class QueryEngine:
             raise InvalidParameter("session", session, "is more than one session", "Use bars with interval='session'")
         if not isinstance(symbol, str):
             raise InvalidParameter("symbol", symbol, "is not one symbol", 'Write it like "BHP"')
-        wanted = self._selected("trades", symbol, venue, Range(day), as_of)
+        wanted = self._selected("trades", symbol, venue, Range(day), parse_when(as_of, known_at, clock))
         planned, _ = self._bars(wanted, Interval(SESSION), "trades", eligible, times=True)
         found = self._database.arrow(planned).to_pylist()
         if found:
@@ -143,9 +167,11 @@ class QueryEngine:
         text: str,
         params: Mapping[str, object] | Sequence[object] | None = None,
         as_of: AsOfLike = None,
+        known_at: Moment = None,
+        clock: str = "ingest",
     ) -> Result:
         """One read-only statement over trades, trades_raw, quotes, instruments, corporate_actions, dead_letter and
-        ingest_log, at `as_of` except where a table has its own FOR VERSION AS OF.
+        ingest_log, at `as_of` and `known_at` except where a table has its own FOR VERSION AS OF.
 
         `params` gives the values of `$names`. SqlRefused says why a statement may not run; QueryError carries DuckDB's
         message when it fails.
@@ -153,75 +179,77 @@ class QueryEngine:
         given = named(params)
         statement = read(self._database, text, given)
         values = bound(statement, given)
-        pins = self._pins(statement, parse_as_of(as_of))
+        pins = self._pins(statement, parse_when(as_of, known_at, clock))
         wanted = push_down(conjuncts(statement), values)
         scans = {name: wanted.scan(pinned) for name, pinned in pins.items()}
         views = tuple(as_view(name, scan, name.partition("@")[0] == RAW) for name, scan in scans.items())
         planned = replace(query(statement.text, Values(), *scans.values()), values=values, views=views)
         return Result(self._database, planned, _snapshots_read(statement, pins))
 
-    def symbols(self, as_of: AsOfLike = None) -> Result:
+    def symbols(self, as_of: AsOfLike = None, known_at: Moment = None, clock: str = "ingest") -> Result:
         """Every instrument: symbol, venue, trades and quotes (rows as received), first_session, last_session, first
         and last (ts_event, UTC).
         """
-        return self._of_catalogue(metadata.SYMBOLS, metadata.SYMBOL_COLUMNS, as_of)
+        when = parse_when(as_of, known_at, clock)
+        return self._of_catalogue(metadata.SYMBOLS, metadata.SYMBOL_COLUMNS, when)
 
-    def sessions(self, as_of: AsOfLike = None) -> Result:
+    def sessions(self, as_of: AsOfLike = None, known_at: Moment = None, clock: str = "ingest") -> Result:
         """Every session: session, venue, trades and quotes (rows as received), symbols, first and last (ts_event)."""
-        return self._of_catalogue(metadata.SESSIONS, metadata.SESSION_COLUMNS, as_of)
+        when = parse_when(as_of, known_at, clock)
+        return self._of_catalogue(metadata.SESSIONS, metadata.SESSION_COLUMNS, when)
 
     def stats(self, as_of: AsOfLike = None) -> Result:
         """Every table: table, rows, bytes, files, symbols, first, last (ts_event), snapshot_id, snapshots (how many
         are kept).
         """
-        pins = self._pin_some(TABLES, parse_as_of(as_of))
-        planned = metadata.stats(pins, self._catalogue)
+        when = parse_when(as_of)
+        pins = [pinned for name in TABLES if (pinned := when.pin_or_none(self.lake, name)) is not None]
+        planned = metadata.stats(pins or [when.pin(self.lake, "trades")], self._catalogue)
         return Result(self._database, planned, _snapshots(pins), list(metadata.STATS_COLUMNS))
 
-    def _of_catalogue(self, text: str, columns: Sequence[str], as_of: AsOfLike) -> Result:
-        pins = self._pin_some(("trades", "quotes"), parse_as_of(as_of))
+    def diff(self, table: str, a: AsOfLike, b: AsOfLike = None) -> Diff:
+        """What is in a table at `b` (None: now) that is not so at `a`, and the other way round; see `Diff`."""
+        before, after = (Pinned(self.lake, table, self.lake.resolve(table, parse_as_of(state))) for state in (a, b))
+        return Diff(self._database, before, after, self._bars_of)
+
+    def _bars_of(self, pinned: Pinned, selection: Selection, interval: Interval, of: str, eligible: str) -> Query:
+        """The statement of bars of a selection."""
+        return self._bars(_Wanted(pinned, selection, When()), interval, of, eligible)[0]
+
+    def _of_catalogue(self, text: str, columns: Sequence[str], when: When) -> Result:
+        pins = [when.pin_or_empty(self.lake, name) for name in ("trades", "quotes")]
+        if all(pinned.snapshot_id is None for pinned in pins):
+            when.base(self.lake, "trades")
         frames = {f"k2_{pinned.name}": partial(self._catalogue.entries, pinned) for pinned in pins}
         planned = Query(metadata.over(text, frames.keys()), frames=frames)
         return Result(self._database, planned, _snapshots(pins), list(columns))
 
-    def _pins(self, statement: Statement, as_of: AsOf | None) -> dict[str, Pinned]:
+    def _pins(self, statement: Statement, when: When) -> dict[str, Pinned]:
         """The pinned table behind each name that the statement reads."""
         travels = {found.relation.lower(): found for found in statement.travels}
         pins = {}
         for name in statement.relations:
             own = travels.get(name)
-            pins[name] = self._pin(own.table, own.as_of) if own else self._pin(NAMES[name], as_of)
+            pins[name] = When(own.as_of).pin(self.lake, own.table) if own else when.pin(self.lake, NAMES[name])
         return pins
 
-    def _pin(self, table: str, as_of: AsOf | None) -> Pinned:
-        return Pinned(self.lake, table, self.lake.resolve(table, as_of))
+    def _selected(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> _Wanted:
+        """The pinned table, and which of its rows are asked for.
 
-    def _pin_some(self, tables: Iterable[str], as_of: AsOf | None) -> list[Pinned]:
-        """The tables that have such a state; UnknownReference where none has: an id is a state of one table only."""
-        names = list(tables)
-        found = [pinned for name in names if (pinned := self._pin_or_none(name, as_of)) is not None]
-        return found or [self._pin(names[0], as_of)]
-
-    def _pin_or_none(self, table: str, as_of: AsOf | None) -> Pinned | None:
-        """As `_pin`; None where the table has no such state, which is one of another table."""
-        try:
-            return self._pin(table, as_of)
-        except UnknownReference:
-            return None
-
-    def _selected(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, as_of: AsOfLike) -> _Wanted:
-        """The pinned table, and which of its rows are asked for."""
-        symbols, venue, at = parse_symbols(symbol), parse_venue(venue), parse_as_of(as_of)
-        pinned = self._pin(table, at)
+        Symbols are looked up in the state that is read: one that was not known yet has no rows, and is no error.
+        """
+        symbols, venue = parse_symbols(symbol), parse_venue(venue)
+        pinned = when.pin(self.lake, table)
         if symbols is None:
-            return _Wanted(pinned, Selection(wanted, None, venue), at)
-        elsewhere = partial(self._others, table, at)
-        found = (Instrument(name, self._catalogue.venue(pinned, name, venue, elsewhere)) for name in symbols)
-        return _Wanted(pinned, Selection(wanted, tuple(found), venue), at)
+            return _Wanted(pinned, Selection(wanted, None, venue), when)
+        base = pinned if when.known_at is None else when.base(self.lake, table)
+        elsewhere = partial(self._others, table, when)
+        found = (Instrument(name, self._catalogue.venue(base, name, venue, elsewhere)) for name in symbols)
+        return _Wanted(pinned, Selection(wanted, tuple(found), venue), when)
 
-    def _others(self, table: str, as_of: AsOf | None) -> list[Pinned]:
+    def _others(self, table: str, when: When) -> list[Pinned]:
         """The other event tables: a symbol may have quotes and no trades."""
-        pins = (self._pin_or_none(kind, as_of) for kind in KINDS if kind != table)
+        pins = (when.base_or_none(self.lake, kind) for kind in KINDS if kind != table)
         return [pinned for pinned in pins if pinned is not None]
 
     def _events(self, wanted: _Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None) -> Result:
@@ -229,7 +257,7 @@ class QueryEngine:
         names, most = _columns(pinned.name, columns), parse_limit(limit)
         values, scan = Values(), selection.scan(pinned)
         conditions = selection.conditions(values)
-        if most is not None and selection.whole_files and (raw or not scan.undoing):
+        if most is not None and pinned.known is None and selection.whole_files and (raw or not scan.undoing):
             scan = Scan(pinned, leading(scan.files, most), scan.undoing)
         order = order_by(scan.files, self._catalogue.bounds(scan.files), selection.one_instrument)
         text = f"SELECT {', '.join(names)} FROM {scan.of(*names).relation(raw, values.bind)}"
@@ -276,8 +304,8 @@ class QueryEngine:
         """The summary of a session in which no trade counts: how many quotes there are."""
         assert wanted.selection.instruments is not None  # noqa: S101 - a summary is of one instrument
         of = wanted.selection.instruments[0]
-        count = 0
-        if (quotes := self._pin_or_none("quotes", wanted.as_of)) is not None:
+        count = None
+        if (quotes := wanted.when.pin_or_none(self.lake, "quotes")) is not None:
             values, scan = Values(), wanted.selection.scan(quotes)
             where = " AND ".join(wanted.selection.conditions(values))
             text = f"SELECT count(*) AS n FROM {scan.of().relation(True, values.bind)} WHERE {where}"
@@ -289,11 +317,11 @@ class QueryEngine:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A pinned table, the rows of it that are asked for, and the `as_of` it was pinned by."""
+    """A pinned table, the rows of it that are asked for, and when it was pinned at."""
 
     pinned: Pinned
     selection: Selection
-    as_of: AsOf | None
+    when: When
 
 
 def _columns(table: str, columns: Sequence[str] | None) -> tuple[str, ...]:

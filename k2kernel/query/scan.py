@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from k2kernel.errors import UnsupportedTable
 from k2kernel.query.connection import Query, identifier, literal
+from k2kernel.query.known import STATUS, Known
 from k2kernel.query.order import EVENT_NS
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ _TYPES = {
 }
 ALWAYS = ("symbol", "venue", "session", "ts_event", "ts_event_ns", "sequence", "source", "source_offset")
 """The columns that conditions and orders of events may use."""
-
-_STATUS = ("status", "trade_id", "corrects")
 
 
 @dataclass(frozen=True)
@@ -69,16 +68,23 @@ def local_path(location: str) -> str:
 
 @dataclass(frozen=True)
 class Pinned:
-    """One table at one snapshot (None: it has none yet)."""
+    """One table at one snapshot (None: it has none yet), and of its rows those that are `known` (None: all)."""
 
     lake: Lake
     name: str
     snapshot_id: int | None
+    known: Known | None = None
 
     @cached_property
     def files(self) -> FileSet:
         """The data files of the snapshot."""
         return self.lake.files(self.name, self.snapshot_id)
+
+    def only(self, files: Iterable[LakeFile]) -> Pinned:
+        """The same, as if it had no other files."""
+        part = replace(self)
+        part.__dict__["files"] = replace(self.files, files=tuple(files))
+        return part
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -131,7 +137,7 @@ class Scan:
         paths into a placeholder or a literal.
         """
         if raw or not self.undoing:
-            return self._union(self.files, self._fields(), bind)
+            return self._known(self.files, self._fields(), bind)
         return f"({self._standing(bind)})"
 
     def frames(self) -> dict[str, Callable[[], pa.Table]]:
@@ -146,8 +152,8 @@ class Scan:
     def _standing(self, bind: Callable[[list[str]], str]) -> str:
         """The fills and corrections that no later cancel or correction names."""
         names = ", ".join(f"k2_row.{identifier(field.name)}" for field in self._fields())
-        rows = self._union(self.files, self._fields(_STATUS), bind)
-        undoing = self._union(self.undoing, self._fields(_STATUS), bind)
+        rows = self._known(self.files, self._fields(STATUS), bind)
+        undoing = self._known(self.undoing, self._fields(STATUS), bind)
         key = f"row({EVENT_NS}, sequence, source, source_offset)"
         return (
             f"SELECT {names} FROM (SELECT *, {key} AS k2_key FROM {rows}) k2_row LEFT JOIN ("
@@ -157,6 +163,16 @@ class Scan:
             "ON venue = k2_venue AND symbol = k2_symbol AND session = k2_session AND trade_id = k2_corrects "
             "WHERE (status IS NULL OR status = 'correction') AND (k2_last IS NULL OR k2_last <= k2_key)"
         )
+
+    def _known(self, files: Sequence[LakeFile], fields: Sequence[Field], bind: Callable[[list[str]], str]) -> str:
+        """The rows of files that are known."""
+        known = self.pinned.known
+        if known is None:
+            return self._union(files, fields, bind)
+        marked = known.moves_marks and self.undoing and any(field.name == "status" for field in fields)
+        needed = self._fields((*known.columns, *(STATUS if marked else ())))
+        rows = self._union(files, needed, bind)
+        return known.rows(rows, self._union(self.undoing, needed, bind) if marked else None)
 
     def _union(self, files: Sequence[LakeFile], fields: Sequence[Field], bind: Callable[[list[str]], str]) -> str:
         """The rows of files, each kind of file by its own reader."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from k2kernel.query import Result
 
 _LONGEST_US = 3_600_000_000
+_READ = Bar._fields[:-1]
 
 
 class BarFeed:
@@ -34,7 +35,7 @@ class BarFeed:
             for row in batch.to_pylist():
                 close = to_ns(row["ts_open"]) + self._us * 1_000
                 if after is None or close > after:
-                    yield Bar(*(row[name] for name in Bar._fields[:-1]), close)
+                    yield Bar(**{name: row[name] for name in _READ}, ts_close_ns=close)
 
     def before(self, times: Sequence[int]) -> list[tuple[int, Any]]:
         """The bars that end by an event of `times` (ns), each with the index of the event that it comes before."""

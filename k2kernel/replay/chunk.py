@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from decimal import Decimal
+from functools import cached_property, lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ KEYS = ("venue", "symbol", "sequence", "source", "source_offset")
 Key = tuple[Any, ...]
 """The place of an event in the order: (ns, rank of its kind, venue, symbol, sequence, source, source_offset)."""
 
-ROWS = 65_536
+ROWS = 16_384
 """Most events in a chunk."""
 
 _TYPES: dict[str, Any] = {"trades": Trade, "quotes": Quote}
@@ -47,7 +48,6 @@ class Layout:
 
     def __init__(self, kinds: Sequence[str], groups: Sequence[str], fixed: Mapping[str, list[Any]]) -> None:
         self.kinds, self.groups, self.fixed = tuple(kinds), tuple(groups), dict(fixed)
-        self._whole: dict[str, pa.Array] = {}
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -62,9 +62,15 @@ class Layout:
         kind = self.schema.field(name).type
         if any(value != values[0] for value in values):
             return pa.array(values, kind).take(groups)
-        if name not in self._whole:
-            self._whole[name] = pa.nulls(ROWS, kind) if values[0] is None else pa.repeat(pa.scalar(values[0], kind), ROWS)
-        return self._whole[name].slice(0, len(groups))
+        return _same(values[0], kind).slice(0, len(groups))
+
+
+@lru_cache(maxsize=64)
+def _same(value: Any, kind: pa.DataType) -> pa.Array:
+    """`value` in each of `ROWS` rows."""
+    import pyarrow as pa
+
+    return pa.nulls(ROWS, kind) if value is None else pa.repeat(pa.scalar(value, kind), ROWS)
 
 
 class Chunk:
@@ -102,20 +108,17 @@ class Chunk:
         found = (one.column(name)[0].as_py() if name in one.schema.names else fixed[name][group] for name in KEYS)
         return (_ns(one, clock)[0].as_py(), one.column("k2_kind")[0].as_py(), *found)
 
-    @cached_property
-    def rows(self) -> list[Event]:
-        """The events as `Trade` and `Quote`."""
+    def rows(self) -> Iterator[Event]:
+        """The events as `Trade` and `Quote`, made one by one: a list of them would keep the garbage collector busy."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        if len(self._layout.kinds) == 1:
+            return self._typed_rows(self._layout.kinds[0], self._narrow)
         kinds = self._narrow.column("k2_kind")
-        by_rank = []
-        for rank, kind in enumerate(self._layout.kinds):
-            mask = pc.equal(kinds, pa.scalar(rank, kinds.type))
-            by_rank.append(self._typed_rows(kind, self._narrow if len(self._layout.kinds) == 1 else self._narrow.filter(mask)))
-        if len(by_rank) == 1:
-            return list(by_rank[0])
-        return list(map(next, map([iter(rows) for rows in by_rank].__getitem__, _list(kinds))))
+        parts = (self._narrow.filter(pc.equal(kinds, pa.scalar(rank, kinds.type))) for rank in (0, 1))
+        by_rank = [self._typed_rows(kind, part) for kind, part in zip(self._layout.kinds, parts, strict=True)]
+        return map(next, map(by_rank.__getitem__, _list(kinds)))
 
     def _typed_rows(self, kind: str, part: pa.RecordBatch) -> Iterator[Event]:
         row = _TYPES[kind]
@@ -210,10 +213,42 @@ def _values(column: pa.Array) -> Iterable[Any]:
         return _lists(column)
     if pa.types.is_integer(column.type) and not column.null_count:
         return _list(column)
+    if pa.types.is_decimal(column.type):
+        return map(_DECIMALS.__getitem__, _mantissas(column))
     coded = column.dictionary_encode(null_encoding="encode")
     if pa.types.is_string(column.type) and len(coded.dictionary) * 2 > len(column):
         return _list(column)
     return map(coded.dictionary.to_pylist().__getitem__, _list(coded.indices))
+
+
+class _Decimals(dict[int, Decimal | None]):
+    """Decimals with eight digits by the integer that they are 1e-8 of; made once, as prices and sizes repeat."""
+
+    def __missing__(self, mantissa: int) -> Decimal | None:
+        if len(self) > _MOST_DECIMALS:
+            self.clear()
+        found = None if mantissa == _NULL else Decimal(mantissa).scaleb(-8)
+        self[mantissa] = found
+        return found
+
+
+_NULL = -(2**63)
+"""No decimal of 18 digits."""
+
+_MOST_DECIMALS = 200_000
+_DECIMALS = _Decimals()
+
+
+def _mantissas(column: pa.Array) -> list[int]:
+    """The integers behind a column of decimal(18, 8): the low words of its 128 bits."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    words = pa.Array.from_buffers(pa.int64(), 2 * (column.offset + len(column)), [None, column.buffers()[1]])
+    low = pc.list_element(pa.FixedSizeListArray.from_arrays(words, 2), 0).slice(column.offset)
+    if column.null_count:
+        low = pc.if_else(column.is_valid(), low, pa.scalar(_NULL, pa.int64()))
+    return _list(low)
 
 
 def _lists(column: pa.Array) -> Iterable[Any]:
@@ -228,5 +263,7 @@ def _lists(column: pa.Array) -> Iterable[Any]:
     joined = pc.binary_join(column.cast(pa.list_(pa.string())), "\x1f")
     coded = joined.dictionary_encode(null_encoding="encode")
     assert joined.null_count == lengths.null_count  # noqa: S101 - a null inside a list went the slow way
-    made = [None if text is None else tuple(text.split("\x1f")) if text else () for text in coded.dictionary.to_pylist()]
+    made = [
+        None if text is None else tuple(text.split("\x1f")) if text else () for text in coded.dictionary.to_pylist()
+    ]
     return map(made.__getitem__, _list(coded.indices))

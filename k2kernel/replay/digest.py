@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def _filled(column: pa.Array) -> pa.Array:
 
     if not column.null_count:
         return column
-    zero = pa.scalar(0, pa.int64()) if not pa.types.is_date(column.type) else pa.scalar(0, pa.int32())
-    return pc.fill_null(column, zero.cast(column.type))
+    zero = Decimal(0) if pa.types.is_decimal(column.type) else 0
+    return pc.fill_null(column, pa.scalar(zero, column.type))
 
 
 def _bytes(column: pa.Array, width: int) -> memoryview:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any
+from typing import Any, Self
 
 from k2kernel.errors import InvalidParameter, SlowConsumer, listed
 from k2kernel.replay.events import Bar, Control, Record
@@ -55,7 +55,7 @@ class Feed:
         """The token of the place after the last event that the consumer got."""
         return self._token(self._mark)
 
-    def start(self) -> Feed:
+    def start(self) -> Self:
         """Begin to fill the queue; iterating does it too."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._fill, name="k2-feed", daemon=True)
@@ -72,7 +72,7 @@ class Feed:
         if self._thread is not None:
             self._thread.join()
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:

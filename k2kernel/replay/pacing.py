@@ -43,7 +43,7 @@ class ManualClock:
         """The nanoseconds that were waited for so far."""
         return self._now
 
-    def wait(self, wake: threading.Condition, ns: int) -> None:
+    def wait(self, wake: threading.Condition, ns: int) -> None:  # noqa: ARG002 - there is nothing to wake
         """Jump ahead by `ns`."""
         self._now += ns
 

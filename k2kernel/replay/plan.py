@@ -15,7 +15,7 @@ from k2kernel.query.connection import Query
 from k2kernel.query.order import EVENT_NS
 from k2kernel.query.scan import Pinned, Scan, Values, query
 from k2kernel.query.selection import Selection
-from k2kernel.replay.chunk import KEYS, Key, Layout
+from k2kernel.replay.chunk import KEYS, Key, Layout, names_of
 from k2kernel.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ class Spanned:
 
     def meets(self, low: int | None, high: int | None) -> bool:
         """True where a row may be in [low, high)."""
-        return self.span is None or (
-            (low is None or self.span[1] >= low) and (high is None or self.span[0] < high)
-        )
+        return self.span is None or ((low is None or self.span[1] >= low) and (high is None or self.span[0] < high))
 
 
 @dataclass(frozen=True)
@@ -161,8 +159,8 @@ class Slice:
 
     def _unchanging(self) -> tuple[str, ...]:
         """Columns that no statement reads: each group has one value of them, or none."""
-        names = dict.fromkeys(name for group in self._groups for name in group.constants)
-        return tuple(name for name in names if name != self._plan.order_by and all(map(_is_fixed(name), self._groups)))
+        names = (name for name in names_of(self._plan.kinds) if name != self._plan.order_by)
+        return tuple(name for name in names if all(map(_is_fixed(name), self._groups)))
 
     def query(self, since: Since) -> Query:
         """The rows after `since` in their order, as `layout` reads them."""
@@ -222,7 +220,9 @@ class Slice:
         if since.key is None:
             return [coarse, f"{ns} >= {values.bind(since.ns)}"]
         bound = [values.bind(value) for value in since.key]
-        later = f"row({self._rank(group)}::TINYINT, {', '.join(KEYS)}) > row({bound[1]}::TINYINT, {', '.join(bound[2:])})"
+        later = (
+            f"row({self._rank(group)}::TINYINT, {', '.join(KEYS)}) > row({bound[1]}::TINYINT, {', '.join(bound[2:])})"
+        )
         return [coarse, f"({ns} > {bound[0]} OR ({ns} = {bound[0]} AND {later}))"]
 
     def _order(self) -> list[str]:
@@ -244,13 +244,10 @@ def _span(file: LakeFile) -> tuple[int, int] | None:
 
 def _windows(files: Sequence[Spanned]) -> list[tuple[int | None, int | None]]:
     """[low, high) of parts of the range whose footers are read together, open at both ends."""
-    cuts: list[int] = []
-    rows = 0
-    for low, count in sorted((item.span[0], item.file.rows) for item in files if item.span is not None):
-        if rows >= _WINDOW_ROWS and (not cuts or low > cuts[-1]):
-            cuts.append(low)
-            rows = 0
-        rows += count
+    spans = [_Density(item.span[0], item.span[1] + 1, item.file.rows) for item in files if item.span is not None]
+    rows = sum(density.rows for density in spans)
+    parts = int(-(-rows // _WINDOW_ROWS))
+    cuts = _quantiles(spans, rows / parts, parts) if parts > 1 else []
     return list(pairwise([None, *cuts, None]))
 
 

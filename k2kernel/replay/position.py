@@ -23,7 +23,7 @@ _TEXTS = (2, 3, 5)
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the replay `query` (a digest of its words) of `snapshots`: what comes next is what is after `since`."""
+    """A place in the replay `query` (a digest of its words) of `snapshots`: next comes what is after `since`."""
 
     query: str
     snapshots: Mapping[str, int | None]
@@ -47,8 +47,8 @@ class Position:
 
 
 def _key(values: list[Any]) -> tuple[Any, ...]:
-    right = len(values) == 7 and all(isinstance(value, str if at in _TEXTS else int) for at, value in enumerate(values))
-    if not right:
+    right = (isinstance(value, str if at in _TEXTS else int) for at, value in enumerate(values))
+    if len(values) != 7 or not all(right):
         raise InvalidPosition("has no key of the total order")
     return tuple(values)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from k2kernel.errors import InvalidParameter
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from k2kernel.sinks import Sink
 
 T = TypeVar("T", bound="Chunk | Whole")
+
+_Piece = Iterator[tuple[int, Event]]
 
 _BREATH = 256
 """Rows between two chances for other tasks of an event loop."""
@@ -62,18 +65,19 @@ class Ran:
 @dataclass(slots=True)
 class _Mark:
     """How far the consumer is: it has the rows of `chunk` before `upto`, of which those from `start` on are not
-    counted yet. `prior` is the row before the chunk.
+    counted yet. Before the chunk it was at `since`.
     """
 
+    since: Since
     chunk: Chunk | Whole | None = None
     start: int = 0
     upto: int = 0
-    prior: tuple[Chunk | Whole, int] | None = None
 
-    @property
-    def last(self) -> tuple[Chunk | Whole, int] | None:
-        """The last row delivered."""
-        return (self.chunk, self.upto - 1) if self.chunk is not None and self.upto else self.prior
+    def place(self, clock: str) -> Since:
+        """The place after the last row delivered."""
+        if self.chunk is None or not self.upto:
+            return self.since
+        return Since(key=self.chunk.key(self.upto - 1, clock))
 
 
 class Replay:
@@ -87,7 +91,7 @@ class Replay:
     `state` is ready, running, paused, stopped, completed or failed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the engine makes it
         self,
         database: Database,
         plan: Plan,
@@ -97,9 +101,9 @@ class Replay:
         bars: Callable[[str, str, str], Result | None],
     ) -> None:
         self._database, self._plan, self._query, self._how, self._bars = database, plan, query, how, bars
-        self._since, self._resumed = since, since.ns is not None
+        self._resumed = since.ns is not None
         self._gate = Gate(how.speed, how.clock)
-        self._mark = _Mark()
+        self._mark = _Mark(since)
         self._digest = Digest() if how.digest else None
         self._state, self._counted = "ready", 0
 
@@ -129,7 +133,7 @@ class Replay:
     @property
     def position(self) -> str:
         """The token of the place after the last event delivered: `position=` of an equal replay goes on from it."""
-        return self._token(self._mark.last)
+        return self._token(self._mark)
 
     @property
     def digest(self) -> str | None:
@@ -189,13 +193,12 @@ class Replay:
         return self._records(lambda: NoExtras)  # type: ignore[return-value]  # without extras there are only events
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        pieces = self._admitted(lambda found: found)
+        pieces = self._pieces()
         try:
             while (piece := await self._in_thread(pieces)) is not None:
-                rows, start, upto = piece
-                for at in range(start, upto):
-                    self._mark.upto = at + 1
-                    yield rows[at]
+                for at, row in piece:
+                    self._mark.upto = at
+                    yield row
                     if at % _BREATH == 0:
                         await asyncio.sleep(0)
                     if self._gate.interrupted:
@@ -203,14 +206,18 @@ class Replay:
         finally:
             pieces.close()
 
-    async def _in_thread(self, pieces: Generator[tuple[Chunk, int, int], None, None]) -> tuple[list[Event], int, int] | None:
+    def _pieces(self) -> Generator[_Piece, None, None]:
+        """The rows that may pass together, each with the mark to set when it was delivered."""
+        current: Chunk | None = None
+        rows: Iterator[Event] = iter(())
+        for chunk, start, upto in self._admitted(lambda found: found):
+            if chunk is not current:
+                current, rows = chunk, chunk.rows()
+            yield zip(range(start + 1, upto + 1), rows, strict=False)
+
+    async def _in_thread(self, pieces: Generator[_Piece, None, None]) -> _Piece | None:
         """The next piece, waited for in a thread. A task that is cancelled meanwhile stops the replay."""
-
-        def following() -> tuple[list[Event], int, int] | None:
-            found = next(pieces, None)
-            return None if found is None else (found[0].rows, found[1], found[2])
-
-        waiting = asyncio.get_running_loop().run_in_executor(None, following)
+        waiting = asyncio.get_running_loop().run_in_executor(None, next, pieces, None)
         try:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
@@ -224,7 +231,7 @@ class Replay:
 
     def feed(self, capacity: int = 1_024, slow: str = "block") -> Feed:
         """The records through a queue of `capacity` events that a thread fills at the replay's pace: see `Feed`."""
-        marked = ((record, self._mark.last) for record in self.records())
+        marked = ((record, replace(self._mark)) for record in self.records())
         return Feed(marked, self._token, self._stop_running, capacity, slow)
 
     def run(
@@ -254,7 +261,8 @@ class Replay:
             for record in records:
                 handlers[type(record)](record)
         except BaseException:
-            self._mark.upto -= isinstance(record, Trade | Quote)
+            if self._state != "failed":  # a handler raised, not the stream
+                self._mark.upto -= isinstance(record, Trade | Quote)
             raise
         finally:
             records.close()
@@ -301,14 +309,14 @@ class Replay:
             raise InvalidParameter("order_by", self._plan.order_by, problem, "Use order_by='ts_event' with on_bar")
         bar_us(interval)
         found = self._bars(interval, of, eligible)
-        return None if found is None else BarFeed(found, interval, self._place(self._mark.last).ns)
+        return None if found is None else BarFeed(found, interval, self._mark.place(self._plan.order_by).ns)
 
     def _records(self, make: MakeExtras) -> Generator[Record, None, None]:
         """The events, and what `make` places between them."""
         extras = make()
         current: Chunk | None = None
         due: deque[tuple[int, Record]] = deque()
-        rows: list[Event] = []
+        rows: Iterator[Event] = iter(())
 
         def restart() -> None:
             nonlocal extras
@@ -316,21 +324,21 @@ class Replay:
 
         for chunk, start, upto in self._admitted(lambda found: found, restart):
             if chunk is not current:
-                current, rows, due = chunk, chunk.rows, extras.before(chunk)
+                current, rows, due = chunk, chunk.rows(), extras.before(chunk)
             yield from self._piece(rows, start, upto, due)
         if self._state == "completed":
             pins = {name: None if pin is None else str(pin) for name, pin in self.snapshots.items()}
             yield from extras.after({"events": self.events, "digest": self.digest, "snapshots": pins})
 
     def _piece(
-        self, rows: list[Event], start: int, upto: int, due: deque[tuple[int, Record]]
+        self, rows: Iterator[Event], start: int, upto: int, due: deque[tuple[int, Record]]
     ) -> Generator[Record, None, None]:
         """Some rows and what is due before each, until the gate wants to be asked again."""
         mark, gate, at = self._mark, self._gate, start
         while at < upto:
             while due and due[0][0] <= at:
                 yield due.popleft()[1]
-            for row in rows[at : min(upto, due[0][0]) if due else upto]:
+            for row in islice(rows, (min(upto, due[0][0]) if due else upto) - at):
                 at += 1
                 mark.upto = at
                 yield row
@@ -348,7 +356,7 @@ class Replay:
         self._state = "running"
         try:
             while True:
-                found = chunks(self._database, self._plan, self._place(self._mark.last))
+                found = chunks(self._database, self._plan, self._mark.place(self._plan.order_by))
                 try:
                     yield from self._through(shape(found))
                 finally:
@@ -360,7 +368,9 @@ class Replay:
                 if on_jump is not None:
                     on_jump()
             self._finish()
-        except Exception:
+        except GeneratorExit:
+            raise
+        except BaseException:
             self._state = "failed"
             raise
         finally:
@@ -371,7 +381,7 @@ class Replay:
         for chunk in shaped:
             at, times = 0, None
             self._settle()
-            self._mark = _Mark(chunk, prior=self._mark.last)
+            self._mark = _Mark(self._mark.place(self._plan.order_by), chunk)
             while at < len(chunk):
                 if self._gate.speed and times is None:
                     times = chunk.times(self._plan.order_by)
@@ -399,18 +409,15 @@ class Replay:
 
     def _jump(self, instant: int) -> None:
         self._settle()
-        self._mark, self._since, self._resumed, self._digest = _Mark(), Since(instant), True, None
+        self._mark, self._resumed, self._digest = _Mark(Since(instant)), True, None
 
     def _stop_running(self) -> None:
         """Stop a stream that is under way; one that is over stays as it is."""
         if self._state == "running":
             self.stop()
 
-    def _place(self, last: tuple[Chunk | Whole, int] | None) -> Since:
-        return self._since if last is None else Since(key=last[0].key(last[1], self._plan.order_by))
-
-    def _token(self, last: tuple[Chunk | Whole, int] | None) -> str:
-        return Position(self._query, self.snapshots, self._place(last)).encode()
+    def _token(self, mark: _Mark) -> str:
+        return Position(self._query, self.snapshots, mark.place(self._plan.order_by)).encode()
 
 
 def parse_speed(value: object) -> float:

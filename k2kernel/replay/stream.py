@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from queue import Empty, Full, Queue
@@ -42,6 +43,7 @@ class _Ahead:
         self._thread = threading.Thread(target=self._work, name="k2-replay", daemon=True)
 
     def __iter__(self) -> Iterator[Chunk]:
+        atexit.register(self.close)  # DuckDB must not be at work when the interpreter goes
         self._thread.start()
         while (found := self._ready.get()) is not None:
             if isinstance(found, Exception):
@@ -50,6 +52,7 @@ class _Ahead:
 
     def close(self) -> None:
         """End the thread, whatever it does, and wait for it."""
+        atexit.unregister(self.close)
         self._closed.set()
         if (cursor := self._running) is not None:
             cursor.interrupt()

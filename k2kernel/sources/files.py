@@ -13,6 +13,7 @@ import io
 import lzma
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -109,13 +110,23 @@ def members(path: str | Path, glob: str = "*") -> list[Member]:
         return [Member(place, packing)]
     try:
         with zipfile.ZipFile(place) as archive:
-            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+            names = [
+                entry.filename for entry in archive.infolist() if not (entry.is_dir() or _is_litter(entry.filename))
+            ]
     except zipfile.BadZipFile as exc:
         raise FileFault(str(place), f"is a damaged zip: {exc}", "Fetch it again") from exc
     chosen = [name for name in names if fnmatch(name, glob) or fnmatch(PurePath(name).name, glob)]
     if not chosen:
         raise FileFault(str(place), f"has no member that matches {glob!r}; it has {', '.join(names) or 'none'}")
+    repeated = sorted(name for name, count in Counter(chosen).items() if count > 1)
+    if repeated:
+        raise FileFault(str(place), f"has several members named {repeated[0]}", "Unpack it, and load the files")
     return [Member(place, packing, name) for name in chosen]
+
+
+def _is_litter(name: str) -> bool:
+    """What archivers of desktop systems add beside the files: hidden files and resource forks."""
+    return name.startswith("__MACOSX/") or PurePath(name).name.startswith(".")
 
 
 def _packing(place: Path) -> str:

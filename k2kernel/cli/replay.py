@@ -1,0 +1,88 @@
+"""`k2 replay`, also `k2-query replay`: history as one ordered stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from k2kernel.cli.output import Output, frame, write
+from k2kernel.cli.query import AsOf, End, Format, Limit, Session, Start, Symbols, Venue, app
+from k2kernel.cli.shared import Home, say, workbench
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from k2kernel.replay import Replay
+
+query_app = app
+"""`k2-query`, with this command in it."""
+
+_SHOWN = 20
+_TABLE = ["kind", "ts_event", "symbol", "venue", "price", "size", "bid_sz", "bid_px", "ask_px", "ask_sz"]
+"""The columns that a table on the screen shows; every other format has all."""
+
+
+@app.command()
+def replay(
+    symbol: Symbols = None,
+    kind: Annotated[list[str] | None, typer.Option("--kind", help="trades, quotes; default: both")] = None,
+    venue: Venue = None,
+    session: Session = None,
+    start: Start = None,
+    end: End = None,
+    as_of: AsOf = None,
+    raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
+    speed: Annotated[float, typer.Option(help="times the pace of history; 0: as fast as it goes")] = 0,
+    order_by: Annotated[str, typer.Option(help="ts_event, or ts_recv for the order of capture")] = "ts_event",
+    ties: Annotated[str, typer.Option(help="at one instant: quotes_first or trades_first")] = "quotes_first",
+    batch_size: Annotated[int, typer.Option(help="events handed on at once")] = 65_536,
+    position: Annotated[str | None, typer.Option(help="go on from here: what an equal replay said at its end")] = None,
+    digest: Annotated[bool, typer.Option("--digest", help="say the digest of the events at the end")] = False,
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Trades and quotes of several symbols in one order; at the end, on standard error, the position to go on from."""
+    found = workbench(home).replay(
+        symbol or None,
+        kind or ("trades", "quotes"),
+        venue=venue,
+        session=session,
+        start=start,
+        end=end,
+        as_of=as_of,
+        raw=raw,
+        speed=speed,
+        order_by=order_by,
+        ties=ties,
+        batch_rows=batch_size,
+        position=position,
+        digest=digest,
+        limit=_SHOWN if limit is None and output is Output.table else limit,
+    )
+    _write(found, output)
+    ran = found.ran()
+    say(f"k2: {ran.events} events, {ran.state}{f'; digest {ran.digest}' if ran.digest else ''}")
+    say(f"position: {ran.position}")
+
+
+def _write(found: Replay, output: Output) -> None:
+    """Write the events to standard output as they come; a table when all are there."""
+    batches = chain(_nothing(found), found.batches())
+    if output is not Output.table:
+        write(batches, output)
+        return
+    import pyarrow as pa
+
+    table = pa.Table.from_batches(list(batches))
+    frame(table, [name for name in _TABLE if name in table.column_names])
+
+
+def _nothing(found: Replay) -> Iterator[pa.RecordBatch]:
+    """An empty batch, which says the columns where there are no events."""
+    import pyarrow as pa
+
+    yield pa.RecordBatch.from_pylist([], schema=found.schema)

@@ -1,0 +1,133 @@
+"""`k2 table`: the states of a table: their names, what differs between two of them, and going back to one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from k2kernel.cli.output import Output, record, records, rows
+from k2kernel.cli.query import AsOf, Format, Limit, snapshots
+from k2kernel.cli.shared import Home, say, workbench
+
+if TYPE_CHECKING:
+    from k2kernel.lake import Pin
+
+app = typer.Typer(
+    help="States of a table: name them, compare them, go back to one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(snapshots)
+
+Table = Annotated[str, typer.Argument(help="trades, quotes, …")]
+Name = Annotated[str, typer.Argument(help="a-z, 0-9, . _ -, a letter first")]
+State = Annotated[str, typer.Argument(help="snapshot id, tag, branch, pin, or time with zone")]
+Move = Annotated[bool, typer.Option("--move", help="the name may stand elsewhere already")]
+
+
+class What(StrEnum):
+    """What of a diff to show."""
+
+    summary = "summary"
+    symbols = "symbols"
+    bars = "bars"
+    rows = "rows"
+
+
+@app.command()
+def diff(
+    table: Table,
+    a: State,
+    b: Annotated[str | None, typer.Argument(help="as A; default: now")] = None,
+    what: Annotated[What, typer.Option("--show", help="summary, symbols, bars (of a minute) or rows")] = What.symbols,
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """What is in TABLE at B and not so at A: rows added, removed and changed, by symbol, bar or row."""
+    found = workbench(home).diff(table, a, b)
+    if what is What.summary and output is not Output.table:
+        record(found.summary, output)
+        return
+    if output is Output.table:
+        typer.echo(str(found.summary))
+    if what is not What.summary:
+        rows({What.symbols: found.symbols, What.bars: found.bars, What.rows: found.rows}[what](), output, limit)
+
+
+@app.command()
+def tag(table: Table, name: Name, as_of: AsOf = None, move: Move = False, home: Home = None) -> None:
+    """Name a state of TABLE (default: the current one), and print its id."""
+    typer.echo(workbench(home).tag(table, name, as_of, move=move))
+
+
+@app.command()
+def untag(table: Table, name: Name, home: Home = None) -> None:
+    """Take a tag away; its snapshot stays until it expires."""
+    workbench(home).untag(table, name)
+
+
+@app.command()
+def tags(table: Table = "trades", output: Format = Output.table, home: Home = None) -> None:
+    """The names that states of TABLE have: tags, branches and pins."""
+    records(workbench(home).tags(table), output)
+
+
+@app.command()
+def pin(
+    name: Name,
+    table: Annotated[list[str] | None, typer.Option("--table", "-t", help="one or more; default: all")] = None,
+    as_of: AsOf = None,
+    hold_until: Annotated[
+        str | None, typer.Option(help="YYYY-MM-DD, the last day (UTC) on which the pin cannot be removed")
+    ] = None,
+    move: Move = False,
+    home: Home = None,
+) -> None:
+    """One name for the state of several tables, each in a commit of its own; the ids are recorded in all of them."""
+    made = workbench(home).pin(name, table, as_of, hold_until=hold_until, move=move)
+    records(_of_tables(made), Output.table)
+
+
+@app.command()
+def unpin(name: Name, home: Home = None) -> None:
+    """Take a pin away from every table, unless it is held."""
+    workbench(home).unpin(name)
+
+
+@app.command()
+def pins(output: Format = Output.table, home: Home = None) -> None:
+    """Every pin, a row for each of its tables."""
+    records([row for made in workbench(home).pins() for row in _of_tables(made)], output)
+
+
+@app.command()
+def rollback(table: Table, state: State, home: Home = None) -> None:
+    """Make an earlier state of TABLE the current one; the state before gets a tag to go forward to again."""
+    done = workbench(home).rollback(table, state)
+    typer.echo(str(done))
+    if done.undo is not None:
+        say(f"k2: k2 table rollback {table} {done.undo} undoes it")
+
+
+@dataclass(frozen=True)
+class _PinnedTable:
+    """One table of a pin, as it is shown."""
+
+    name: str
+    table: str
+    snapshot_id: int | None
+    created_at: datetime
+    hold_until: date | None
+    complete: bool
+
+
+def _of_tables(made: Pin) -> list[_PinnedTable]:
+    return [
+        _PinnedTable(made.name, table, state, made.created_at, made.hold_until, made.complete)
+        for table, state in made.snapshots.items()
+    ]
