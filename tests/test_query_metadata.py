@@ -68,7 +68,9 @@ def test_metadata_at_an_id_is_of_the_table_that_has_it(engine: QueryEngine, fill
         with pytest.raises(UnknownReference, match="is a snapshot of trades, not of quotes"):
             verb(as_of=filled[0])
     assert engine.stats(as_of=filled[1]).to_arrow()["table"].to_pylist() == ["quotes"]
-    for verb in (engine.symbols, engine.sessions, engine.stats):
+    with pytest.raises(UnknownReference):
+        engine.stats(as_of=7)
+    for verb in (engine.symbols, engine.sessions):
         with pytest.raises(UnknownReference):
             verb(as_of=7)
 
