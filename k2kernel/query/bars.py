@@ -154,7 +154,7 @@ class Bars:
             f"sum(price::DECIMAL(27, 8) * size){self._filter('vwap')} AS notional",
             f"sum(size) FILTER (WHERE {priced}) AS k2_priced",
             "count(*) AS n_trades",
-            *_SEQUENCES,
+            *self._sequences(),
             *(["min(ts_event) AS first", "max(ts_event) AS last"] if self.times else []),
         ]
 
@@ -166,8 +166,15 @@ class Bars:
             f"min({price}) AS low",
             f"{_last(price)} AS close",
             "count(*) AS n_quotes",
-            *_SEQUENCES,
+            *self._sequences(),
         ]
+
+    def _sequences(self) -> list[str]:
+        """Of the first and last event: read out of the least and greatest key where it holds them."""
+        first, last = _first("sequence"), _last("sequence")
+        if self.key.sequence is not None:
+            first, last = (self.key.sequence.format(key=f"{end}(k2_key)") for end in ("min", "max"))
+        return [f"{first} AS first_sequence", f"{last} AS last_sequence"]
 
     def _outer_trades(self) -> str:
         sums = "volume::DECIMAL(38, 8) AS volume, notional::DECIMAL(38, 16) AS notional"
@@ -186,7 +193,6 @@ def _last(expression: str, condition: str = "") -> str:
     return f"arg_max({expression}, k2_key)" + (f" FILTER (WHERE {condition})" if condition else "")
 
 
-_SEQUENCES = (f"{_first('sequence')} AS first_sequence", f"{_last('sequence')} AS last_sequence")
 _OUTER_QUOTES = (
     "open, high, low, close, NULL::DECIMAL(38, 8) AS volume, NULL::DECIMAL(38, 16) AS notional, "
     "NULL::DECIMAL(38, 12) AS vwap, NULL::BIGINT AS n_trades, first_sequence, last_sequence, "

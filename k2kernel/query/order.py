@@ -42,9 +42,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Key:
-    """A value that orders the events of one instrument, in SQL."""
+    """A value that orders the events of one instrument, in SQL; `sequence` reads its sequence number out of `{key}`."""
 
     text: str
+    sequence: str | None = None
 
 
 ROW_KEY = Key(f"row({', '.join(_WITHIN)})")
@@ -74,7 +75,8 @@ def event_key(files: Sequence[LakeFile], bounds: Sequence[Bounds], per_session: 
         return ROW_KEY
     time = "epoch_us(ts_event)" if all(bound.whole_us for bound in bounds) else EVENT_NS
     low = f"(sequence - {sequence[0]}) * {1 << bits[1]} + (source_offset - {offset[0]})"
-    return Key(f"{time}::HUGEINT * {1 << sum(bits)} + ({low})")
+    unpacked = f"((({{key}} & {(1 << sum(bits)) - 1}) >> {bits[1]}) + {sequence[0]})::BIGINT"
+    return Key(f"{time}::HUGEINT * {1 << sum(bits)} + ({low})", unpacked)
 
 
 def _span(pairs: Sequence[tuple[int, int] | None]) -> tuple[int, int] | None:
