@@ -3,8 +3,9 @@
 from k2kernel.replay.engine import ReplayEngine
 from k2kernel.replay.events import Bar, Control, Event, Quote, Record, Trade
 from k2kernel.replay.feed import Feed
+from k2kernel.replay.how import Ran
 from k2kernel.replay.pacing import Clock, ManualClock, SystemClock
-from k2kernel.replay.replay import Ran, Replay
+from k2kernel.replay.replay import Replay
 
 __all__ = [
     "Bar",

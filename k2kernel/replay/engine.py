@@ -23,10 +23,11 @@ from k2kernel.query.scan import Pinned, Scan, Values, query
 from k2kernel.query.selection import Instrument, Selection, parse_limit, parse_symbols, parse_venue
 from k2kernel.replay.controls import GAPS
 from k2kernel.replay.footers import Footers
+from k2kernel.replay.how import How, parse_speed
 from k2kernel.replay.pacing import Clock, SystemClock
 from k2kernel.replay.plan import CLOCKS, Plan, Since
 from k2kernel.replay.position import Position, digest_of
-from k2kernel.replay.replay import How, Replay, parse_speed
+from k2kernel.replay.replay import Replay
 from k2kernel.schemas import KINDS
 from k2kernel.times import AsOf, AsOfLike, Range, parse_as_of, parse_range
 

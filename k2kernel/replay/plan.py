@@ -180,7 +180,7 @@ class Slice:
             for file in self._plan.selection.scan(pinned).undoing
             if None in sessions or file.session is None or file.session in sessions
         ]
-        return Scan(pinned, group.files, undoing, self._read(group))
+        return Scan(pinned, group.files, undoing, {*self._read(group), "ts_recv", "ts_recv_ns"})
 
     def _read(self, group: Group) -> list[str]:
         return [name for name in TABLES[group.kind].names if name not in self._fixed]

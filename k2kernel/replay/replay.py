@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +17,8 @@ from k2kernel.replay.digest import Digest
 from k2kernel.replay.events import Bar, Control, Event, Quote, Record, Trade
 from k2kernel.replay.extras import Extras, MakeExtras, NoExtras
 from k2kernel.replay.feed import Feed
-from k2kernel.replay.pacing import Clock, Gate, SystemClock
+from k2kernel.replay.how import How, Mark, Ran, parse_speed
+from k2kernel.replay.pacing import Gate
 from k2kernel.replay.plan import Plan, Since
 from k2kernel.replay.position import Position
 from k2kernel.replay.stream import chunks, cut
@@ -38,46 +39,6 @@ _Piece = Iterator[tuple[int, Event]]
 
 _BREATH = 256
 """Rows between two chances for other tasks of an event loop."""
-
-
-@dataclass(frozen=True)
-class How:
-    """How a replay runs: nothing here changes which events come, or their order."""
-
-    speed: float = 0
-    batch_rows: int = 65_536
-    limit: int | None = None
-    digest: bool = False
-    gaps: str | None = None
-    clock: Clock = field(default_factory=SystemClock)
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What was delivered: events, the digest (None: not asked for, or a seek broke it), and the token to go on from."""
-
-    events: int
-    digest: str | None
-    position: str
-    state: str
-
-
-@dataclass(slots=True)
-class _Mark:
-    """How far the consumer is: it has the rows of `chunk` before `upto`, of which those from `start` on are not
-    counted yet. Before the chunk it was at `since`.
-    """
-
-    since: Since
-    chunk: Chunk | Whole | None = None
-    start: int = 0
-    upto: int = 0
-
-    def place(self, clock: str) -> Since:
-        """The place after the last row delivered."""
-        if self.chunk is None or not self.upto:
-            return self.since
-        return Since(key=self.chunk.key(self.upto - 1, clock))
 
 
 class Replay:
@@ -103,7 +64,7 @@ class Replay:
         self._database, self._plan, self._query, self._how, self._bars = database, plan, query, how, bars
         self._resumed = since.ns is not None
         self._gate = Gate(how.speed, how.clock)
-        self._mark = _Mark(since)
+        self._mark = Mark(since)
         self._digest = Digest() if how.digest else None
         self._state, self._counted = "ready", 0
 
@@ -381,7 +342,7 @@ class Replay:
         for chunk in shaped:
             at, times = 0, None
             self._settle()
-            self._mark = _Mark(self._mark.place(self._plan.order_by), chunk)
+            self._mark = Mark(self._mark.place(self._plan.order_by), chunk)
             while at < len(chunk):
                 if self._gate.speed and times is None:
                     times = chunk.times(self._plan.order_by)
@@ -409,22 +370,15 @@ class Replay:
 
     def _jump(self, instant: int) -> None:
         self._settle()
-        self._mark, self._resumed, self._digest = _Mark(Since(instant)), True, None
+        self._mark, self._resumed, self._digest = Mark(Since(instant)), True, None
 
     def _stop_running(self) -> None:
         """Stop a stream that is under way; one that is over stays as it is."""
         if self._state == "running":
             self.stop()
 
-    def _token(self, mark: _Mark) -> str:
+    def _token(self, mark: Mark) -> str:
         return Position(self._query, self.snapshots, mark.place(self._plan.order_by)).encode()
-
-
-def parse_speed(value: object) -> float:
-    """A number from 0."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        return float(value)
-    raise InvalidParameter("speed", value, "is no speed", "Give 0 for no pacing, 1 for the pace of history, 10, ...")
 
 
 def _ignore(_: object) -> None:

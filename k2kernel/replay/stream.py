@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from k2kernel.query.connection import Database, translated
 from k2kernel.replay.chunk import ROWS, Chunk, Whole
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
     from k2kernel.replay.plan import Plan, Since, Slice
@@ -38,8 +38,8 @@ class _Ahead:
     def __init__(self, database: Database, plan: Plan, since: Since) -> None:
         self._database, self._plan, self._since = database, plan, since
         self._ready: Queue[Chunk | Exception | None] = Queue(_AHEAD)
-        self._closed = threading.Event()
-        self._running: duckdb.DuckDBPyConnection | None = None
+        self._closed, self._lock = threading.Event(), threading.Lock()
+        self._running: Any = None
         self._thread = threading.Thread(target=self._work, name="k2-replay", daemon=True)
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -54,8 +54,9 @@ class _Ahead:
         """End the thread, whatever it does, and wait for it."""
         atexit.unregister(self.close)
         self._closed.set()
-        if (cursor := self._running) is not None:
-            cursor.interrupt()
+        with self._lock:
+            if self._running is not None:
+                self._running.interrupt()
         while self._thread.is_alive():
             self._take_away()
             self._thread.join(_POLL_S)
@@ -88,16 +89,23 @@ class _Ahead:
 
     def _chunks(self, part: Slice) -> Iterator[Chunk]:
         planned = part.query(self._since)
-        cursor = self._database.cursor()
-        self._running = cursor
-        with translated(), cursor:
+        with translated(), self._database.cursor() as cursor, self._interruptible(cursor):
             for name, frame in planned.frames.items():
                 cursor.register(name, frame())
             relation = cursor.sql(planned.text, params=dict(planned.values) or None)
             for batch in relation.to_arrow_reader(ROWS):
                 for at in range(0, batch.num_rows, ROWS):
                     yield Chunk(batch.slice(at, ROWS), part.layout)
-        self._running = None
+
+    @contextmanager
+    def _interruptible(self, cursor: Any) -> Iterator[None]:
+        """Let `close` interrupt the cursor, as long as it is open."""
+        self._running = cursor
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running = None
 
 
 def cut(found: Iterable[Chunk], rows: int, kinds: Sequence[str]) -> Iterator[Whole]:

@@ -1,0 +1,244 @@
+"""What comes between and after the events: sessions, gaps, bars, callbacks, sinks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from datetime import timedelta
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from k2kernel.cli.app import app
+from k2kernel.errors import InvalidParameter
+from k2kernel.lake import Lake
+from k2kernel.replay import Bar, Control, Quote, Ran, ReplayEngine, Trade
+from k2kernel.sinks import Sink
+from k2kernel.workbench import Workbench
+from tests.query_lake import DAY, NEXT, add, at, event
+from tests.replays import flat, identity, sample_bench
+from tests.support import ROOT
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    return sample_bench(tmp_path_factory.mktemp("records"))
+
+
+def test_sessions_open_before_their_first_event_and_close_after_their_last(bench: Workbench) -> None:
+    records = list(bench.replay().records())
+    opened: dict[str, Any] = {}
+    seen: Counter[Any] = Counter()
+    for record in records:
+        if isinstance(record, Trade | Quote):
+            assert opened[record.venue] == record.session
+            seen[record.venue, record.session] += 1
+        elif isinstance(record, Control) and record.name == "session_open":
+            assert record.venue not in opened
+            assert record.details == {}
+            opened[str(record.venue)] = record.session
+        elif isinstance(record, Control) and record.name == "session_close":
+            assert opened.pop(str(record.venue)) == record.session
+    assert not opened
+    assert len(seen) == 6
+    last = records[-1]
+    assert isinstance(last, Control)
+    assert (last.name, last.details["events"]) == ("replay_completed", seen.total())
+    assert last.details["snapshots"] == {name: str(pin) for name, pin in bench.replay().snapshots.items()}
+
+
+def test_a_resumed_session_says_so(bench: Workbench) -> None:
+    replay = bench.replay(limit=100)
+    assert [record.name for record in replay.records() if isinstance(record, Control)] == ["session_open"]
+    first = next(bench.replay(position=replay.position).records())
+    assert isinstance(first, Control)
+    assert (first.name, first.details) == ("session_open", {"resumed": True})
+    assert first.to_dict()["session"] == str(first.session)
+    json.dumps(first.to_dict())
+
+
+def test_a_correction_of_an_earlier_session_opens_nothing(lake: Lake) -> None:
+    days = [
+        event(),
+        event(session=NEXT, ts_event=at(0, NEXT)),
+        event(ts_event=at(1, NEXT)),
+        event(session=NEXT, ts_event=at(2, NEXT)),
+    ]
+    add(lake, "a", days)
+    names = [record.name for record in ReplayEngine(lake).replay().records() if isinstance(record, Control)]
+    assert names == ["session_open", "session_close", "session_open", "session_close", "replay_completed"]
+
+
+def test_gaps_in_what_the_numbers_count(lake: Lake) -> None:
+    numbers = [1, 2, 5, 5, 4, 6, 9]
+    rows = [event(ts_event=at(n), sequence=number, symbol="AB"[n % 2]) for n, number in enumerate(numbers)]
+    add(lake, "a", rows)
+    engine = ReplayEngine(lake)
+
+    def gaps(scope: str | None) -> list[tuple[str, int, int]]:
+        records = engine.replay(gaps=scope).records()
+        found = [record.details for record in records if isinstance(record, Control) and record.name == "gap"]
+        return [(details["symbol"], details["expected"], details["found"]) for details in found]
+
+    assert gaps(None) == []
+    assert gaps("source") == [("A", 3, 5), ("A", 7, 9)]
+    assert gaps("instrument") == [("A", 2, 5), ("B", 3, 5), ("A", 6, 9)]
+
+
+def test_callbacks_get_every_event_and_the_end(bench: Workbench) -> None:
+    found: list[Any] = []
+    ends: list[Ran] = []
+    ran = bench.replay(digest=True).run(found.append, found.append, on_end=ends.append)
+    assert found == list(bench.replay())
+    assert ends == [ran]
+    assert (ran.events, ran.state) == (len(found), "completed")
+
+
+def test_an_event_whose_callback_fails_comes_again(bench: Workbench) -> None:
+    everything = [event.source_offset for event in bench.replay()]
+    replay, found = bench.replay(digest=True), list[int]()
+
+    def fail_at_hundred(row: Trade | Quote) -> None:
+        if len(found) == 100:
+            raise RuntimeError("no")
+        found.append(row.source_offset)
+
+    with pytest.raises(RuntimeError, match="no"):
+        replay.run(fail_at_hundred, fail_at_hundred)
+    assert replay.events == 100
+    token = replay.position
+    found += [row.source_offset for row in replay]
+    assert found == everything
+    assert replay.digest == bench.replay(digest=True).run().digest
+    assert [row.source_offset for row in bench.replay(position=token)] == everything[100:]
+
+
+@pytest.mark.parametrize("words", [{}, {"interval": "5s"}, {"of": "mid", "interval": "1h"}, {"eligible": "all"}])
+def test_bars_are_those_of_the_read_verb_and_never_early(bench: Workbench, words: dict[str, Any]) -> None:
+    got: list[Any] = []
+    bench.replay().run(got.append, got.append, on_bar=got.append, **words)
+    bars = [item for item in got if isinstance(item, Bar)]
+    wanted = bench.bars(None, **{"interval": "1m", **words}).to_arrow().to_pylist()
+    assert [bar._asdict() | {"ts_close_ns": None} for bar in bars] == [
+        {name: row[name] for name in Bar._fields[:-1]} | {"ts_close_ns": None} for row in wanted
+    ]
+    latest = 0
+    waiting = {(bar.ts_close_ns, bar.venue, bar.symbol) for bar in bars}
+    for item in got:
+        if isinstance(item, Bar):
+            assert latest < item.ts_close_ns
+            waiting.discard((item.ts_close_ns, item.venue, item.symbol))
+        else:
+            assert item.ts_event_ns >= latest
+            latest = item.ts_event_ns
+    assert not waiting
+
+
+def test_bars_of_a_resumed_replay_are_the_rest(bench: Workbench) -> None:
+    everything: list[Bar] = []
+    bench.replay().run(on_bar=everything.append)
+    first, rest = list[Bar](), list[Bar]()
+    replay = bench.replay(limit=1_500)
+    replay.run(on_bar=first.append)
+    bench.replay(position=replay.position).run(on_bar=rest.append)
+    assert first
+    assert first + rest == everything
+
+
+def test_bars_that_a_replay_does_not_follow_are_refused(bench: Workbench) -> None:
+    for words in ({"interval": "1d"}, {"interval": "session"}, {"interval": "x"}):
+        with pytest.raises(InvalidParameter, match="interval"):
+            bench.replay().run(on_bar=print, **words)  # type: ignore[arg-type]
+    with pytest.raises(InvalidParameter, match="not replayed"):
+        bench.replay(kinds=("quotes",)).run(on_bar=print)
+    assert bench.replay(kinds=("quotes",)).run(on_bar=lambda _: None, of="bid").state == "completed"
+
+
+def test_a_parquet_file_holds_the_batches(bench: Workbench, tmp_path: Path) -> None:
+    place = tmp_path / "out.parquet"
+    ran = bench.replay(batch_rows=777, digest=True).publish(place)
+    assert pq.read_table(place).equals(pa.Table.from_batches(bench.replay().batches()))
+    assert (ran.state, list(tmp_path.iterdir())) == ("completed", [tmp_path / ".k2", place][1:])
+
+
+def test_an_ndjson_file_is_exact(bench: Workbench, tmp_path: Path) -> None:
+    bench.replay(batch_rows=777).publish(str(tmp_path / "out.ndjson"))
+    lines = [json.loads(line) for line in (tmp_path / "out.ndjson").read_text(encoding="utf-8").splitlines()]
+    rows = flat(bench.replay().batches())
+    assert [identity(line) for line in lines] == [identity(row) for row in rows]
+    for line, row in zip(lines, rows, strict=True):
+        prices = ("price", "size") if row["kind"] == "trades" else ("bid_px", "ask_px", "bid_sz", "ask_sz")
+        assert [None if line[p] is None else Decimal(line[p]) for p in prices] == [row[p] for p in prices]
+        assert ("price" in line) == (row["kind"] == "trades")
+        assert line["ts_event"] == row["ts_event"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def test_a_sink_that_fails_leaves_nothing(bench: Workbench, tmp_path: Path) -> None:
+    class Full:
+        def __init__(self) -> None:
+            self.did: list[str] = []
+
+        def write(self, batch: pa.RecordBatch) -> None:
+            self.did.append("write")
+            raise OSError("no space")
+
+        def close(self) -> None:
+            self.did.append("close")
+
+        def discard(self) -> None:
+            self.did.append("discard")
+
+    sink = Full()
+    assert isinstance(sink, Sink)
+    with pytest.raises(OSError, match="no space"):
+        bench.replay().publish(sink)
+    assert sink.did == ["write", "discard"]
+    for wrong in (tmp_path / "x.doc", tmp_path / "none" / "x.parquet"):
+        with pytest.raises(InvalidParameter, match="sink"):
+            bench.replay().publish(wrong)
+
+
+def test_an_empty_replay_publishes_an_empty_file(lake: Lake, tmp_path: Path) -> None:
+    ReplayEngine(lake).replay().publish(tmp_path / "x.parquet")
+    assert pl.read_parquet(tmp_path / "x.parquet").height == 0
+
+
+def k2(bench: Workbench, *words: str) -> Any:
+    done = CliRunner().invoke(app, [*words, "--home", str(bench.settings.home)])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def test_the_back_test_in_the_readme(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Replay")[2]
+    block = re.search(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert block
+    monkeypatch.setenv("K2_HOME", str(bench.settings.home))
+    exec(compile(block.group(1), "README.md", "exec"), {"__name__": "readme"})  # noqa: S102 - it is our own
+    assert capsys.readouterr().out == "PINNED\n"
+
+
+def test_the_command_line_pages_through_a_replay(bench: Workbench) -> None:
+    wanted = [identity(row) for row in flat(islice(bench.replay(["CBA"], batch_rows=250).batches(), 1))]
+    found, position = list[Any](), list[str]()
+    for door in ("replay", "query replay", "replay"):
+        words = [*door.split(), "-s", "CBA", "--batch-size", "7", "--limit", "50", "-o", "ndjson", *position]
+        done = k2(bench, *words)
+        found += [identity(json.loads(line)) for line in done.stdout.splitlines()]
+        position = ["--position", done.stderr.split("position: ")[1].strip()]
+    assert found == wanted[:150]
+    assert len(json.loads(k2(bench, "replay", "-s", "CBA", "-n", "3", "-o", "json").stdout)) == 3
+    assert k2(bench, "replay", "-s", "CBA", "-n", "3").stdout.startswith("kind")
+    assert "digest" in k2(bench, "replay", "--kind", "trades", "--digest", "-n", "2", "-o", "csv").stderr
+    nothing = k2(bench, "replay", "--session", str(DAY + timedelta(days=9_000)), "-o", "csv").stdout
+    assert nothing.startswith("kind,symbol")
