@@ -224,8 +224,8 @@ def test_the_back_test_in_the_readme(
     block = re.search(r"```python\n(.*?)```", section, flags=re.DOTALL)
     assert block
     monkeypatch.setenv("K2_HOME", str(bench.settings.home))
-    exec(compile(block.group(1), "README.md", "exec"), {"__name__": "readme"})  # noqa: S102 - it is our own
-    assert capsys.readouterr().out == "PINNED\n"
+    exec(compile(block.group(1), "README.md", "exec"), {"__name__": "readme"})
+    assert capsys.readouterr().out == "3576 -500 -270.00000000\n"
 
 
 def test_the_command_line_pages_through_a_replay(bench: Workbench) -> None:
