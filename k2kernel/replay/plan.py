@@ -31,6 +31,9 @@ CLOCKS = {"ts_event": EVENT_NS, "ts_recv": RECV_NS}
 _WINDOW_ROWS = 4_000_000
 """Rows whose footers are read at once."""
 
+_FIRST_ROWS = (4_096, 65_536)
+"""About how many rows have come when the first slices are over."""
+
 _MOST_PASSES = 8
 """How often, on average, a row group may be read for the slices that it spreads over."""
 
@@ -82,9 +85,12 @@ class Plan:
         """The slices that hold what follows `since`, in order."""
         files = [item for name in self.kinds for item in self._spanned(self.pins[name])]
         start = None if since.ns is None else since.ns // 1_000
+        fresh = True
         for low, high in _windows(files):
             if start is None or high is None or high > start:
-                yield from self._cut(files, low, high, start)
+                for found in self._cut(files, low, high, start, fresh):
+                    fresh = False
+                    yield found
 
     def _spanned(self, pinned: Pinned) -> list[Spanned]:
         files = self.selection.scan(pinned).files
@@ -93,11 +99,17 @@ class Plan:
         spans = [footer.span(self.order_by) for footer in self.footers.of(files)]
         return [Spanned(pinned, file, span) for file, span in zip(files, spans, strict=True)]
 
-    def _cut(self, files: Sequence[Spanned], low: int | None, high: int | None, start: int | None) -> Iterator[Slice]:
-        """The slices of the window [low, high)."""
+    def _cut(
+        self, files: Sequence[Spanned], low: int | None, high: int | None, start: int | None, fresh: bool
+    ) -> Iterator[Slice]:
+        """The slices of the window [low, high) from `start` on; those where a replay begins are smaller."""
         inside = [item for item in files if item.meets(low, high)]
         footers = self.footers.of([item.file for item in inside])
         cuts = _cuts(self._densities(footers, low, high), self.slice_rows)
+        if fresh:
+            begin = low if start is None else max(start, low or start)
+            soon = _first_cuts(self._densities(footers, begin, high))
+            cuts = sorted({*cuts, *soon})
         for first, last in pairwise([low, *cuts, high]):
             if start is None or last is None or last > start:
                 found = [at for at in zip(inside, footers, strict=True) if at[0].meets(first, last)]
@@ -276,6 +288,12 @@ def _cuts(densities: Sequence[_Density], most_rows: int) -> list[int]:
     spread = sum(item.rows * (item.high - item.low) for item in densities) / (rows * (last - first))
     parts = min(-int(-rows // most_rows), max(1, int(_MOST_PASSES / spread)))
     return _quantiles(densities, rows / parts, parts)
+
+
+def _first_cuts(densities: Sequence[_Density]) -> list[int]:
+    """The instants before which the first few rows lie, so that the first event comes soon."""
+    rows = sum(density.rows for density in densities)
+    return [cut for few in _FIRST_ROWS if few < rows for cut in _quantiles(densities, few, 2)]
 
 
 def _quantiles(densities: Sequence[_Density], step: float, parts: int) -> list[int]:
