@@ -101,7 +101,10 @@ def _any_code(venue: str, rules: Sequence[Rule], values: Values, several: bool) 
 
 @dataclass(frozen=True)
 class Bars:
-    """What a statement of bars is made from; with `times` bars of trades end in `first` and `last` (ts_event)."""
+    """What a statement of bars is made from; with `times` bars of trades end in `first` and `last` (ts_event).
+
+    `priced` says that no trade is without a price: the divisor of VWAP may then be the volume.
+    """
 
     of: str
     interval: Interval
@@ -109,6 +112,7 @@ class Bars:
     key: Key
     counting: Counting
     times: bool = False
+    priced: bool = False
 
     def sql(self, scan: Scan, selection: Selection, values: Values) -> str:
         """The statement: an aggregation of keyed rows, the exact division, and the columns in their order."""
@@ -122,7 +126,7 @@ class Bars:
         session = "session" if self.interval.within_session else "min(session) AS session"
         aggregates = ", ".join(self._trades() if of_trades else self._quotes())
         bars = f"SELECT symbol, venue, {session}, k2_bucket, {aggregates} FROM ({keyed}) GROUP BY ALL"
-        complete = with_vwap(bars, "notional", "k2_priced") if of_trades else bars
+        complete = with_vwap(bars, "notional", self._divisor) if of_trades else bars
         outer = self._outer_trades() if of_trades else _OUTER_QUOTES
         return (
             f"SELECT symbol, venue, session, make_timestamptz({self.buckets.opens}) AS ts_open, {outer} "
@@ -142,6 +146,12 @@ class Bars:
         condition = self._condition(field)
         return f" FILTER (WHERE {condition})" if condition else ""
 
+    @property
+    def _divisor(self) -> str:
+        """The column with the volume that notional is of."""
+        same = self._condition("volume") == self._condition("vwap")
+        return "volume" if self.priced and same else "k2_priced"
+
     def _trades(self) -> list[str]:
         priced = self._condition("vwap")
         priced = f"{priced} AND price IS NOT NULL" if priced else "price IS NOT NULL"
@@ -152,7 +162,7 @@ class Bars:
             f"{_last('price', self._condition('last'))} AS close",
             f"sum(size){self._filter('volume')} AS volume",
             f"sum(price::DECIMAL(27, 8) * size){self._filter('vwap')} AS notional",
-            f"sum(size) FILTER (WHERE {priced}) AS k2_priced",
+            *([f"sum(size) FILTER (WHERE {priced}) AS k2_priced"] if self._divisor == "k2_priced" else []),
             "count(*) AS n_trades",
             *self._sequences(),
             *(["min(ts_event) AS first", "max(ts_event) AS last"] if self.times else []),

@@ -287,6 +287,7 @@ class QueryEngine:
             event_key(scan.files, self._catalogue.bounds(scan.files), interval.within_session),
             counting(self._policies(codes, eligible), values) if of == "trades" else EVERY_QUOTE,
             times,
+            all(file.price_never_null for file in scan.files),
         )
         zones = {venue.zone for venue in declared}
         return query(planned.sql(scan, selection, values), values, scan), zones.pop() if len(zones) == 1 else None
