@@ -1,7 +1,8 @@
 """Time buckets: which one an instant falls into, as integer arithmetic in SQL.
 
 Buckets are aligned to the venue's session clock, which is local time plus the venue's roll: a day starts where a
-session does, and a bucket that does not divide the day is cut short at its end. Buckets of up to an hour follow elapsed
+session does, and a bucket that does not divide the day is cut short at its end. A day is a session: a correction that
+comes on a later day counts in the session of the trade it corrects. Buckets of up to an hour follow elapsed
 time through a change of the clocks; longer ones follow the wall clock, so the one that holds the change is an hour
 longer or shorter.
 """
@@ -73,7 +74,7 @@ def buckets(interval: Interval, venues: Sequence[Venue], span_us: tuple[int, int
     if interval.us is not None and _QUARTER % interval.us == 0 and all(_whole(venue, _QUARTER) for venue in venues):
         return Buckets(_floor(_EVENT, interval.us), "k2_bucket")
     clocks = {venue.code: _Clock.of(venue, span_us) for venue in venues}
-    if interval.us is None:
+    if interval.us in (None, _DAY):
         return Buckets("0", _per_venue(clocks, lambda clock: clock.to_utc("epoch_us(session)")))
     us = interval.us
     if us <= _HOUR:
