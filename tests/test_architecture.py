@@ -37,7 +37,6 @@ LEVELS = {
     "ingest": 4,
     "query": 4,
     "replay": 5,
-    "view": 5,
     "quality": 5,
     "workbench": 6,
     "": 7,  # the package root: what `import k2kernel` offers

@@ -46,7 +46,7 @@ def spacing(clock: ManualClock, found: Iterator[Any]) -> list[int]:
 @pytest.mark.parametrize("by_rows", [True, False])
 def test_events_are_as_far_apart_as_they_were(engine: ReplayEngine, speed: float, by_rows: bool) -> None:
     clock = ManualClock()
-    replay = engine.replay(speed=speed, clock=clock)
+    replay = engine.replay(speed=speed, pace_clock=clock)
     found = spacing(clock, iter(replay) if by_rows else replay.batches())
     wanted = [gap / speed for gap in GAPS_NS if by_rows or gap]
     assert len(found) == len(wanted)
@@ -56,13 +56,13 @@ def test_events_are_as_far_apart_as_they_were(engine: ReplayEngine, speed: float
 
 def test_unpaced_nothing_waits(engine: ReplayEngine) -> None:
     clock = ManualClock()
-    assert set(spacing(clock, iter(engine.replay(clock=clock)))) == {0}
+    assert set(spacing(clock, iter(engine.replay(pace_clock=clock)))) == {0}
 
 
 def test_a_slow_consumer_gets_what_is_due_together(steady: ReplayEngine) -> None:
     clock = ManualClock()
     sizes = []
-    for batch in steady.replay(speed=1, clock=clock, limit=100).batches():
+    for batch in steady.replay(speed=1, pace_clock=clock, limit=100).batches():
         sizes.append(len(batch))
         clock.wait(threading.Condition(), 95_000_000)
     assert sum(sizes) == 100
@@ -71,7 +71,7 @@ def test_a_slow_consumer_gets_what_is_due_together(steady: ReplayEngine) -> None
 
 def test_the_speed_can_change_on_the_way(steady: ReplayEngine) -> None:
     clock = ManualClock()
-    replay = steady.replay(speed=1, clock=clock, limit=30)
+    replay = steady.replay(speed=1, pace_clock=clock, limit=30)
     stamps = []
     for number, _ in enumerate(replay):
         stamps.append(clock.now())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from k2kernel.cli.output import Output, frame, write
-from k2kernel.cli.query import AsOf, End, Format, Limit, Session, Start, Symbols, Venue, app
+from k2kernel.cli.query import AsOf, Clock, End, Format, KnownAt, Limit, Session, Start, Symbols, Venue, app
 from k2kernel.cli.shared import Home, say, workbench
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def replay(
     start: Start = None,
     end: End = None,
     as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
     raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
     speed: Annotated[float, typer.Option(help="times the pace of history; 0: as fast as it goes")] = 0,
     order_by: Annotated[str, typer.Option(help="ts_event, or ts_recv for the order of capture")] = "ts_event",
@@ -54,6 +56,8 @@ def replay(
         start=start,
         end=end,
         as_of=as_of,
+        known_at=known_at,
+        clock=clock,
         raw=raw,
         speed=speed,
         order_by=order_by,

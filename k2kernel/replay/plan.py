@@ -171,7 +171,8 @@ class Slice:
 
     def _unchanging(self) -> tuple[str, ...]:
         """Columns that no statement reads: each group has one value of them, or none."""
-        names = (name for name in names_of(self._plan.kinds) if name != self._plan.order_by)
+        moving = {"status"} if any(pin.known is not None for pin in self._plan.pins.values()) else set()
+        names = (name for name in names_of(self._plan.kinds) if name not in {self._plan.order_by, *moving})
         return tuple(name for name in names if all(map(_is_fixed(name), self._groups)))
 
     def query(self, since: Since) -> Query:

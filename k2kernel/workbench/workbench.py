@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from k2kernel.profiles import Profile
     from k2kernel.query import Diff, QueryEngine, Result, Summary
     from k2kernel.replay import Replay, ReplayEngine
-    from k2kernel.view import View
+    from k2kernel.workbench.view import View
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -205,9 +205,9 @@ class Workbench:
         UnknownReference where no table has such a state. The id of a snapshot is of one table only: another table is
         then an error when it is read.
         """
-        from k2kernel.view import View
+        from k2kernel.workbench.view import View
 
-        return View(self.lake, self.engine, as_of)
+        return View(self.lake, self.engine, self.replays, as_of)
 
     def diff(self, table: str, a: AsOfLike, b: AsOfLike = None) -> Diff:
         """What differs between two states of a table (`b` None: now): rows, symbols and bars."""

@@ -11,6 +11,7 @@ from k2kernel.times import AsOf, AsOfLike, parse_as_of
 if TYPE_CHECKING:
     from k2kernel.lake import Lake, Snapshot
     from k2kernel.query import QueryEngine, Result, Summary
+    from k2kernel.replay import Replay, ReplayEngine
 
 
 class View:
@@ -22,8 +23,8 @@ class View:
     the error that `as_of` gives for it.
     """
 
-    def __init__(self, lake: Lake, engine: QueryEngine, as_of: AsOfLike = None) -> None:
-        self._lake, self._engine = lake, engine
+    def __init__(self, lake: Lake, engine: QueryEngine, replays: ReplayEngine, as_of: AsOfLike = None) -> None:
+        self._lake, self._engine, self._replays = lake, engine, replays
         self._as_of: AsOf = lake.states(parse_as_of(as_of))
         self.states: dict[str, int | None] = dict(self._as_of.states)
 
@@ -33,7 +34,7 @@ class View:
 
     def at(self, as_of: AsOfLike) -> View:
         """A view of another state of the same lake."""
-        return View(self._lake, self._engine, as_of)
+        return View(self._lake, self._engine, self._replays, as_of)
 
     def trades(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
         """Trades in total order; see `QueryEngine.trades` for the words."""
@@ -54,6 +55,10 @@ class View:
     def sql(self, text: str, params: Mapping[str, object] | Sequence[object] | None = None, **words: Any) -> Result:
         """One read-only statement; a table with its own FOR VERSION AS OF is read at that."""
         return self._engine.sql(text, params, **self._pinned(words))
+
+    def replay(self, symbols: str | Sequence[str] | None = None, **words: Any) -> Replay:
+        """History as a stream; see `ReplayEngine.replay` for the words."""
+        return self._replays.replay(symbols, **self._pinned(words))
 
     def symbols(self, **words: Any) -> Result:
         """The instruments, with rows and days of each."""
