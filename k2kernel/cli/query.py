@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from k2kernel.cli.output import Output, rows
-from k2kernel.cli.shared import Home, workbench
+from k2kernel.cli.shared import Home, named, workbench
 
 app = typer.Typer(
     help="Trades, quotes, bars, summaries, SQL and what there is.",
@@ -190,11 +190,6 @@ def sql(
     home: Home = None,
 ) -> None:
     """One read-only statement; `trades FOR VERSION AS OF 'eod'` looks back in time."""
-    from k2kernel.cli.load import _options
-
     statement = typer.get_text_stream("stdin").read() if text == "-" else text
-    rows(
-        workbench(home).sql(statement, _options(param, None, None), as_of, known_at=known_at, clock=clock),
-        output,
-        limit,
-    )
+    found = workbench(home).sql(statement, named("param", param), as_of, known_at=known_at, clock=clock)
+    rows(found, output, limit)
