@@ -36,11 +36,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Policy:
-    """A named set of rules and the venues it is the default of. Without rules everything counts."""
+    """A named set of rules and the venues it is the default of. Without rules everything counts.
+
+    `auctions` are the codes that mark an auction's trades.
+    """
 
     name: str
     venues: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
+    auctions: tuple[str, ...] = ()
 
     def excluding(self, field: str) -> tuple[Rule, ...]:
         """The rules that keep a trade from counting for `field`."""

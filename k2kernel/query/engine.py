@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from k2kernel.calendars import venue as declared_venue
 from k2kernel.calendars import venues as declared_venues
@@ -18,6 +18,7 @@ from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.diff import Diff
+from k2kernel.query.hours import ALL, parse_hours
 from k2kernel.query.order import event_key, order_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.result import Result
@@ -26,6 +27,7 @@ from k2kernel.query.selection import Instrument, Selection, leading, parse_limit
 from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
 from k2kernel.query.summary import Summary
 from k2kernel.query.when import Moment, When, parse_when
+from k2kernel.query.within import span_us, sure_venues, venue_codes, within
 from k2kernel.schemas import KINDS, TABLES
 from k2kernel.times import AsOfLike, Range, parse_as_of, parse_range, parse_sessions
 
@@ -75,16 +77,19 @@ class QueryEngine:
         known_at: Moment = None,
         clock: str = "ingest",
         raw: bool = False,
+        hours: str = "all",
         limit: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> Result:
         """The fills that stand, or every row received where `raw`: all columns of the contract, in the total order.
 
-        `limit` keeps the first rows of that order. AmbiguousSymbol where a symbol is on several venues and `venue` is
+        `hours` is `all`, `rth` (from the open to the close of the venue's session, breaks apart) or `rth+auctions` (also
+        the prints of auctions: by their conditions, and in the venue's auction windows); what is unsure about them is in
+        the result's `notes`. `limit` keeps the first rows of that order. AmbiguousSymbol where a symbol is on several venues and `venue` is
         not given; UnknownSymbol where neither trades nor quotes have it.
         """
         when = parse_when(as_of, known_at, clock)
-        wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when)
+        wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when, hours)
         return self._events(wanted, raw, limit, columns)
 
     def quotes(
@@ -99,12 +104,13 @@ class QueryEngine:
         known_at: Moment = None,
         clock: str = "ingest",
         raw: bool = False,
+        hours: str = "all",
         limit: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> Result:
         """The quotes, with the words of `trades`; `raw` changes nothing, because no quote is ever undone."""
         when = parse_when(as_of, known_at, clock)
-        wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when)
+        wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when, hours)
         return self._events(wanted, raw, limit, columns)
 
     def bars(
@@ -118,6 +124,7 @@ class QueryEngine:
         end: object = None,
         of: str = "trades",
         eligible: str = "venue",
+        hours: str = "all",
         as_of: AsOfLike = None,
         known_at: Moment = None,
         clock: str = "ingest",
@@ -133,10 +140,10 @@ class QueryEngine:
         parsed, of = parse_interval(interval), parse_of(of)
         table = "trades" if of == "trades" else "quotes"
         when = parse_when(as_of, known_at, clock)
-        wanted = self._selected(table, symbol, venue, parse_range(session, start, end), when)
+        wanted = self._selected(table, symbol, venue, parse_range(session, start, end), when, hours)
         names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
         planned, zone = self._bars(wanted, parsed, of, eligible)
-        return Result(self._database, planned, {table: wanted.pinned.snapshot_id}, list(names), zone)
+        return Result(self._database, planned, wanted.snapshots, list(names), zone, **wanted.within)
 
     def summary(
         self,
@@ -145,6 +152,7 @@ class QueryEngine:
         *,
         venue: str | None = None,
         eligible: str = "venue",
+        hours: str = "all",
         as_of: AsOfLike = None,
         known_at: Moment = None,
         clock: str = "ingest",
@@ -155,11 +163,11 @@ class QueryEngine:
             raise InvalidParameter("session", session, "is more than one session", "Use bars with interval='session'")
         if not isinstance(symbol, str):
             raise InvalidParameter("symbol", symbol, "is not one symbol", 'Write it like "BHP"')
-        wanted = self._selected("trades", symbol, venue, Range(day), parse_when(as_of, known_at, clock))
+        wanted = self._selected("trades", symbol, venue, Range(day), parse_when(as_of, known_at, clock), hours)
         planned, _ = self._bars(wanted, Interval(SESSION), "trades", eligible, times=True)
         found = self._database.arrow(planned).to_pylist()
         if found:
-            return Summary.of(found[0], wanted.pinned.snapshot_id)
+            return Summary.of(found[0], wanted.pinned.snapshot_id, **wanted.within)
         return self._without_trades(wanted, day.first, eligible)
 
     def sql(
@@ -233,19 +241,26 @@ class QueryEngine:
             pins[name] = When(own.as_of).pin(self.lake, own.table) if own else when.pin(self.lake, NAMES[name])
         return pins
 
-    def _selected(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> _Wanted:
+    def _selected(
+        self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When, hours: str
+    ) -> _Wanted:
         """The pinned table, and which of its rows are asked for.
 
         Symbols are looked up in the state that is read: one that was not known yet has no rows, and is no error.
         """
-        symbols, venue = parse_symbols(symbol), parse_venue(venue)
+        symbols, venue, hours = parse_symbols(symbol), parse_venue(venue), parse_hours(hours)
         pinned = when.pin(self.lake, table)
         if symbols is None:
-            return _Wanted(pinned, Selection(wanted, None, venue), when)
+            return self._within(_Wanted(pinned, Selection(wanted, None, venue), when), hours)
         base = pinned if when.known_at is None else when.base(self.lake, table)
         elsewhere = partial(self._others, table, when)
         found = (Instrument(name, self._catalogue.venue(base, name, venue, elsewhere)) for name in symbols)
-        return _Wanted(pinned, Selection(wanted, tuple(found), venue), when)
+        return self._within(_Wanted(pinned, Selection(wanted, tuple(found), venue), when), hours)
+
+    def _within(self, wanted: _Wanted, hours: str) -> _Wanted:
+        """The rows within hours of trading."""
+        found = within(wanted.selection, [wanted.pinned], hours, self._catalogue, self.lake.settings.home)
+        return replace(wanted, selection=found)
 
     def _others(self, table: str, when: When) -> list[Pinned]:
         """The other event tables: a symbol may have quotes and no trades."""
@@ -260,16 +275,17 @@ class QueryEngine:
         if most is not None and pinned.known is None and selection.whole_files and (raw or not scan.undoing):
             scan = Scan(pinned, leading(scan.files, most), scan.undoing)
         order = order_by(scan.files, self._catalogue.bounds(scan.files), selection.one_instrument)
-        text = f"SELECT {', '.join(names)} FROM {scan.of(*names).relation(raw, values.bind)}"
+        marked = ("conditions",) if selection.hours is not None else ()
+        text = f"SELECT {', '.join(names)} FROM {scan.of(*names, *marked).relation(raw, values.bind)}"
         text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
         text += f" ORDER BY {order}"
         text += f" LIMIT {values.bind(most)}" if most is not None else ""
-        snapshots = {pinned.name: pinned.snapshot_id}
-        return Result(self._database, query(text, values, scan), snapshots, list(names), self._zone(selection, scan))
+        planned, zone = query(text, values, scan), self._zone(selection, scan)
+        return Result(self._database, planned, wanted.snapshots, list(names), zone, **wanted.within)
 
     def _zone(self, selection: Selection, scan: Scan) -> str | None:
         """The zone of the one venue that the rows are of, for displays; None where there are several or none."""
-        codes = _venues(selection, scan)
+        codes = sure_venues(selection, scan)
         known = declared_venues(self.lake.settings.home)
         return known[codes[0]].zone if codes is not None and len(codes) == 1 and codes[0] in known else None
 
@@ -278,12 +294,12 @@ class QueryEngine:
     ) -> tuple[Query, str | None]:
         """The statement of bars, and the zone to show them in."""
         values, selection, scan = Values(), wanted.selection, wanted.selection.scan(wanted.pinned)
-        codes = self._venue_codes(selection, scan)
+        codes = venue_codes(selection, scan, self._catalogue)
         declared = [declared_venue(code, self.lake.settings.home) for code in codes]
         planned = Bars(
             of,
             interval,
-            buckets(interval, declared, _span_us(scan)),
+            buckets(interval, declared, span_us(scan)),
             event_key(scan.files, self._catalogue.bounds(scan.files), interval.within_session),
             counting(self._policies(codes, eligible), values) if of == "trades" else EVERY_QUOTE,
             times,
@@ -291,11 +307,6 @@ class QueryEngine:
         )
         zones = {venue.zone for venue in declared}
         return query(planned.sql(scan, selection, values), values, scan), zones.pop() if len(zones) == 1 else None
-
-    def _venue_codes(self, selection: Selection, scan: Scan) -> list[str]:
-        """The venues that the rows can be of: as asked for, as statistics tell, else as the catalogue knows."""
-        codes = _venues(selection, scan)
-        return sorted(self._catalogue.entries(scan.pinned)["venue"].unique().to_pylist()) if codes is None else codes
 
     def _policies(self, codes: Iterable[str], eligible: str) -> dict[str, Policy]:
         home = self.lake.settings.home
@@ -307,13 +318,14 @@ class QueryEngine:
         of = wanted.selection.instruments[0]
         count = None
         if (quotes := wanted.when.pin_or_none(self.lake, "quotes")) is not None:
-            values, scan = Values(), wanted.selection.scan(quotes)
-            where = " AND ".join(wanted.selection.conditions(values))
+            selection = self._within(replace(wanted, pinned=quotes), wanted.hours).selection
+            values, scan = Values(), selection.scan(quotes)
+            where = " AND ".join(selection.conditions(values))
             text = f"SELECT count(*) AS n FROM {scan.of().relation(True, values.bind)} WHERE {where}"
             count = self._database.arrow(query(text, values, scan))["n"][0].as_py()
         name = policy(of.venue, eligible, self.lake.settings.home).name
-        pin = wanted.pinned.snapshot_id
-        return Summary(of.symbol, of.venue, day, eligible=name, snapshot_id=pin, quote_count=count)
+        said = {"eligible": name, "quote_count": count, **wanted.within}
+        return Summary(of.symbol, of.venue, day, snapshot_id=wanted.pinned.snapshot_id, **said)
 
 
 @dataclass(frozen=True)
@@ -323,6 +335,21 @@ class _Wanted:
     pinned: Pinned
     selection: Selection
     when: When
+
+    @property
+    def snapshots(self) -> dict[str, int | None]:
+        """The snapshot that is read."""
+        return {self.pinned.name: self.pinned.snapshot_id}
+
+    @property
+    def hours(self) -> str:
+        """The hours of trading that are asked for."""
+        return ALL if self.selection.hours is None else self.selection.hours.word
+
+    @property
+    def within(self) -> dict[str, Any]:
+        """What an answer says about its hours."""
+        return {"hours": self.hours, "notes": () if self.selection.hours is None else self.selection.hours.notes}
 
 
 def _columns(table: str, columns: Sequence[str] | None) -> tuple[str, ...]:
@@ -336,25 +363,6 @@ def _columns(table: str, columns: Sequence[str] | None) -> tuple[str, ...]:
         problem = f"has no column {unknown[0]!r}" if unknown else "is empty or repeats a column"
         raise InvalidParameter("columns", columns, problem, f"Columns: {listed(known, most=40)}")
     return tuple(names)
-
-
-def _venues(selection: Selection, scan: Scan) -> list[str] | None:
-    """The venues of the rows where the selection or the files' statistics tell; None where they do not."""
-    if selection.instruments is not None:
-        return sorted({instrument.venue for instrument in selection.instruments})
-    if selection.venue is not None:
-        return [selection.venue]
-    if any(file.venue_min is None or file.venue_min != file.venue_max for file in scan.files):
-        return None
-    return sorted({str(file.venue_min) for file in scan.files})
-
-
-def _span_us(scan: Scan) -> tuple[int, int]:
-    """µs since 1970 between which the rows are, by statistics; from 1970 to 2100 where a file has none."""
-    lows, highs = ([getattr(file, name) for file in scan.files] for name in ("ts_event_min", "ts_event_max"))
-    if not lows or None in lows or None in highs:
-        return 0, 4_102_444_800_000_000
-    return min(lows), max(highs)
 
 
 def _snapshots(pins: Iterable[Pinned]) -> dict[str, int | None]:

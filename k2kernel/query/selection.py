@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import InvalidParameter
+from k2kernel.query.hours import Hours
 from k2kernel.query.order import EVENT_NS
 from k2kernel.query.scan import Pinned, Scan, Values
 from k2kernel.times import Range
@@ -28,11 +29,12 @@ class Instrument:
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of `instruments` (None: all of them), or of `venue` alone, within `range`."""
+    """Rows of `instruments` (None: all of them), or of `venue` alone, within `range` and `hours` (None: at any time)."""
 
     range: Range
     instruments: tuple[Instrument, ...] | None = None
     venue: str | None = None
+    hours: Hours | None = None
 
     @property
     def one_instrument(self) -> bool:
@@ -43,7 +45,7 @@ class Selection:
     def whole_files(self) -> bool:
         """True where a file's rows are either all selected or not at all, so that statistics can count them."""
         by_time = isinstance(self.range.start, int) or isinstance(self.range.end, int)
-        return self.instruments is None and self.venue is None and not by_time
+        return self.instruments is None and self.venue is None and self.hours is None and not by_time
 
     def scan(self, pinned: Pinned) -> Scan:
         """The files of a pinned table that may hold such rows."""
@@ -56,11 +58,11 @@ class Selection:
         return pinned.files.prune(
             symbols=None if instruments is None else [item.symbol for item in instruments],
             venues=[self.venue] if venues is None and self.venue is not None else venues,
-            sessions=self._session_bounds(),
+            sessions=self.session_bounds(),
             ts_range_us=range_us,
         )
 
-    def _session_bounds(self) -> tuple[date, date] | None:
+    def session_bounds(self) -> tuple[date, date] | None:
         """First and last session, both inclusive; start and end count where they are dates."""
         sessions, start, end = self.range.sessions, self.range.start, self.range.end
         firsts = [sessions.first] if sessions else []
@@ -72,15 +74,21 @@ class Selection:
         return max(firsts, default=date.min), min(lasts, default=date.max)
 
     def _range_us(self) -> tuple[int | None, int | None] | None:
-        """µs that enclose start and end where they are instants; the end is exclusive, so it is rounded up."""
+        """µs that enclose start and end where they are instants, and the hours; the end is exclusive, so it is rounded
+        up.
+        """
         start, end = self.range.start, self.range.end
-        low = start // 1_000 if isinstance(start, int) else None
-        high = -(-end // 1_000) if isinstance(end, int) else None
-        return None if low is None and high is None else (low, high)
+        low, high = (None, None) if self.hours is None else self.hours.span_us
+        lows = [start // 1_000] if isinstance(start, int) else []
+        highs = [-(-end // 1_000)] if isinstance(end, int) else []
+        lows += [] if low is None else [low]
+        highs += [] if high is None else [high]
+        return (max(lows, default=None), min(highs, default=None)) if lows or highs else None
 
     def conditions(self, values: Values) -> list[str]:
         """The selection as SQL conditions, to be joined by AND."""
-        return [*self._which(values), *self._when(values)]
+        within = [] if self.hours is None else self.hours.conditions(values)
+        return [*self._which(values), *self._when(values), *within]
 
     def _which(self, values: Values) -> list[str]:
         if self.instruments is None:
@@ -95,7 +103,7 @@ class Selection:
         return [which, *(f"venue = {values.bind(venue)}" for venue in venues)]
 
     def _when(self, values: Values) -> list[str]:
-        sessions = self._session_bounds()
+        sessions = self.session_bounds()
         found = [] if sessions is None else self._sessions(values, *sessions)
         start, end = self.range.start, self.range.end
         if isinstance(start, int):
