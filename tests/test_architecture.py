@@ -56,6 +56,7 @@ HOMES = {
     "IPython": {"magics"},
     "confluent_kafka": {"sinks.kafka", "sources.kafka"},
     "duckdb": {"decode.sql", "lake.history", "lake.write", "query"},
+    "exchange_calendars": {"calendars"},
     "fastapi": {"panel_apps"},
     "hvplot": {"plots"},
     "ipywidgets": {"widgets"},

@@ -41,9 +41,9 @@ _NAT = -(1 << 63)
 def opening_hours(venue: Venue, first: date, last: date) -> pl.DataFrame:
     """The sessions of a venue from `first` to `last`, both inclusive, in order.
 
-    Columns: session (date), open, close, break_start, break_end (µs UTC; half-open, null where there is no break), early
-    (true where a calendar says that the close is earlier than usual), by: `calendar`, or `zone` where no calendar covers
-    the day, so that holidays are not known and the usual hours stand.
+    Columns: session (date), open, close, break_start, break_end (µs UTC; half-open; null where there is no break),
+    early (true where a calendar says that the close is earlier than usual), by: `calendar`, or `zone` where no calendar
+    covers the day, so that holidays are not known and the usual hours stand.
 
     InvalidParameter where the venue's calendar is not in exchange_calendars.
     """
@@ -71,7 +71,9 @@ def unsure(venue: Venue, sessions: Iterable[date]) -> str | None:
     days = [day for day in sessions if _year(venue, day.year).is_unsure(day)]
     if not days:
         return None
-    start, end = ("the start of the session", "its end") if not venue.hours else map(str, (venue.hours[0], venue.hours[-1]))
+    start, end = (
+        ("the start of the session", "its end") if not venue.hours else map(str, (venue.hours[0], venue.hours[-1]))
+    )
     if venue.calendar is None:
         return f"{venue.code} has no calendar: every day counts as a session, from {start} to {end}"
     known = _calendar(venue.calendar)
@@ -143,8 +145,9 @@ def _table(sessions: Sequence[_Session]) -> pl.DataFrame:
     import polars as pl
 
     instant = pl.Datetime("us", "UTC")
-    schema = {"session": pl.Date, "open": instant, "close": instant, "break_start": instant, "break_end": instant}
-    return pl.DataFrame(list(map(vars, sessions)), {**schema, "early": pl.Boolean, "by": pl.String})
+    names = ("open", "close", "break_start", "break_end")
+    schema = {"session": pl.Date(), **dict.fromkeys(names, instant), "early": pl.Boolean(), "by": pl.String()}
+    return pl.DataFrame(list(map(vars, sessions)), schema)
 
 
 @lru_cache(maxsize=1024)
@@ -168,7 +171,7 @@ def _usual(venue: Venue, day: date, by: str, known: _Calendar | None = None) -> 
     if not times and known is not None:
         times, zone = known.usual(day), ZoneInfo(known.zone)
     if not times:
-        start = (datetime.min + _DAY - roll).time()
+        start = (datetime.combine(day, time()) - roll).time()
         times = (start, start)
     first = datetime.combine(day, times[0])
     moments = [first - ((first + roll).date() - day)]
@@ -221,7 +224,8 @@ def _calendar(name: str) -> _Calendar:
 
 def _listed(made: Any, early: set[date]) -> dict[date, _Session]:
     """The sessions of a calendar, from its arrays of ns."""
+    days = made.sessions.date.tolist()
     names = ("opens_nanos", "closes_nanos", "break_starts_nanos", "break_ends_nanos")
     instants = ([None if ns == _NAT else ns // 1_000 for ns in getattr(made, name).tolist()] for name in names)
-    rows = zip(made.sessions.date.tolist(), *instants, strict=True)
-    return {row[0]: _Session(*row, early=row[0] in early, by=CALENDAR) for row in rows}
+    rows = zip(days, *instants, (day in early for day in days), strict=True)
+    return {row[0]: _Session(*row, CALENDAR) for row in rows}

@@ -195,7 +195,7 @@ def _offset(sign: str, hours: str, minutes: str, seconds: str | None) -> timedel
     return -length if sign else length
 
 
-_READ: dict[str, Callable[[Any], object]] = {
+_READ: dict[str, Callable[[Any], Any]] = {
     "aliases": tuple,
     "hours": lambda value: tuple(map(time.fromisoformat, value)),
     "auctions": lambda value: tuple(map(_auction, value)),

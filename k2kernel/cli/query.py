@@ -29,6 +29,8 @@ Limit = Annotated[int | None, typer.Option("--limit", "-n", help="first rows onl
 Format = Annotated[Output, typer.Option("--output", "-o", help="how rows are written")]
 Eligible = Annotated[str, typer.Option(help="which trades count: venue (the venue's policy), all, or a policy")]
 
+Hours = Annotated[str, typer.Option(help="all, rth (open to close, breaks apart), or rth+auctions")]
+
 _TRADES = ["ts_event", "symbol", "venue", "price", "size", "side", "conditions"]
 _QUOTES = ["ts_event", "symbol", "venue", "bid_sz", "bid_px", "ask_px", "ask_sz", "conditions"]
 """The columns that a table on the screen shows; every other format has all."""
@@ -57,6 +59,7 @@ def trades(
     known_at: KnownAt = None,
     clock: Clock = "ingest",
     raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
+    hours: Hours = "all",
     columns: Columns = None,
     limit: Limit = None,
     output: Format = Output.table,
@@ -65,7 +68,7 @@ def trades(
     """Trades that stand, in total order."""
     words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end}
     words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    _events("trades", _TRADES, home, limit, output, columns, raw=raw, **words)
+    _events("trades", _TRADES, home, limit, output, columns, raw=raw, hours=hours, **words)
 
 
 @app.command()
@@ -78,6 +81,7 @@ def quotes(
     as_of: AsOf = None,
     known_at: KnownAt = None,
     clock: Clock = "ingest",
+    hours: Hours = "all",
     columns: Columns = None,
     limit: Limit = None,
     output: Format = Output.table,
@@ -86,7 +90,7 @@ def quotes(
     """Quotes in total order."""
     words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end}
     words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    _events("quotes", _QUOTES, home, limit, output, columns, **words)
+    _events("quotes", _QUOTES, home, limit, output, columns, hours=hours, **words)
 
 
 @app.command()
@@ -99,6 +103,7 @@ def bars(
     end: End = None,
     of: Annotated[str, typer.Option(help="trades, bid, ask or mid")] = "trades",
     eligible: Eligible = "venue",
+    hours: Hours = "all",
     as_of: AsOf = None,
     known_at: KnownAt = None,
     clock: Clock = "ingest",
@@ -109,7 +114,7 @@ def bars(
     """Open, high, low, close, volume and VWAP by time bucket."""
     words = {"venue": venue, "session": session, "start": start, "end": end}
     words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    rows(workbench(home).bars(symbol, interval, of=of, eligible=eligible, **words), output, limit)
+    rows(workbench(home).bars(symbol, interval, of=of, eligible=eligible, hours=hours, **words), output, limit)
 
 
 @app.command()
@@ -118,6 +123,7 @@ def summary(
     session: Annotated[str, typer.Argument(help="trading date at the venue, YYYY-MM-DD")],
     venue: Venue = None,
     eligible: Eligible = "venue",
+    hours: Hours = "all",
     as_of: AsOf = None,
     known_at: KnownAt = None,
     clock: Clock = "ingest",
@@ -127,8 +133,8 @@ def summary(
     """One session of one instrument: open, high, low, close, volume, VWAP."""
     from k2kernel.cli.output import record
 
-    words = {"as_of": as_of, "known_at": known_at, "clock": clock}
-    record(workbench(home).summary(symbol, session, venue=venue, eligible=eligible, **words), output)
+    words = {"eligible": eligible, "hours": hours, "as_of": as_of, "known_at": known_at, "clock": clock}
+    record(workbench(home).summary(symbol, session, venue=venue, **words), output)
 
 
 @app.command()

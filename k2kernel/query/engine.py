@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.diff import Diff
-from k2kernel.query.hours import ALL, parse_hours
+from k2kernel.query.hours import parse_hours
 from k2kernel.query.order import event_key, order_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.result import Result
@@ -27,7 +27,7 @@ from k2kernel.query.selection import Instrument, Selection, leading, parse_limit
 from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
 from k2kernel.query.summary import Summary
 from k2kernel.query.when import Moment, When, parse_when
-from k2kernel.query.within import span_us, sure_venues, venue_codes, within
+from k2kernel.query.within import Wanted, span_us, sure_venues, venue_codes, within
 from k2kernel.schemas import KINDS, TABLES
 from k2kernel.times import AsOfLike, Range, parse_as_of, parse_range, parse_sessions
 
@@ -83,14 +83,14 @@ class QueryEngine:
     ) -> Result:
         """The fills that stand, or every row received where `raw`: all columns of the contract, in the total order.
 
-        `hours` is `all`, `rth` (from the open to the close of the venue's session, breaks apart) or `rth+auctions` (also
-        the prints of auctions: by their conditions, and in the venue's auction windows); what is unsure about them is in
-        the result's `notes`. `limit` keeps the first rows of that order. AmbiguousSymbol where a symbol is on several venues and `venue` is
-        not given; UnknownSymbol where neither trades nor quotes have it.
+        `hours` is `all`, `rth` (from the open to the close of the venue's session, breaks apart) or `rth+auctions` (the
+        prints of auctions too: by their conditions, and in the venue's auction windows); the result's `notes` say what
+        is unsure about them. `limit` keeps the first rows of the order. AmbiguousSymbol where a symbol is on several
+        venues and `venue` is not given; UnknownSymbol where neither trades nor quotes have it.
         """
         when = parse_when(as_of, known_at, clock)
-        wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when, hours)
-        return self._events(wanted, raw, limit, columns)
+        wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when)
+        return self._events(self._within(wanted, hours), raw, limit, columns)
 
     def quotes(
         self,
@@ -110,8 +110,8 @@ class QueryEngine:
     ) -> Result:
         """The quotes, with the words of `trades`; `raw` changes nothing, because no quote is ever undone."""
         when = parse_when(as_of, known_at, clock)
-        wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when, hours)
-        return self._events(wanted, raw, limit, columns)
+        wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when)
+        return self._events(self._within(wanted, hours), raw, limit, columns)
 
     def bars(
         self,
@@ -140,7 +140,8 @@ class QueryEngine:
         parsed, of = parse_interval(interval), parse_of(of)
         table = "trades" if of == "trades" else "quotes"
         when = parse_when(as_of, known_at, clock)
-        wanted = self._selected(table, symbol, venue, parse_range(session, start, end), when, hours)
+        wanted = self._selected(table, symbol, venue, parse_range(session, start, end), when)
+        wanted = self._within(wanted, hours)
         names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
         planned, zone = self._bars(wanted, parsed, of, eligible)
         return Result(self._database, planned, wanted.snapshots, list(names), zone, **wanted.within)
@@ -163,12 +164,14 @@ class QueryEngine:
             raise InvalidParameter("session", session, "is more than one session", "Use bars with interval='session'")
         if not isinstance(symbol, str):
             raise InvalidParameter("symbol", symbol, "is not one symbol", 'Write it like "BHP"')
-        wanted = self._selected("trades", symbol, venue, Range(day), parse_when(as_of, known_at, clock), hours)
+        wanted = self._selected("trades", symbol, venue, Range(day), parse_when(as_of, known_at, clock))
+        wanted = self._within(wanted, hours)
         planned, _ = self._bars(wanted, Interval(SESSION), "trades", eligible, times=True)
         found = self._database.arrow(planned).to_pylist()
+        said = {**wanted.within, "unknown_conditions": self._unknown_conditions(wanted, day.first, eligible)}
         if found:
-            return Summary.of(found[0], wanted.pinned.snapshot_id, **wanted.within)
-        return self._without_trades(wanted, day.first, eligible)
+            return Summary.of(found[0], wanted.pinned.snapshot_id, **said)
+        return self._without_trades(wanted, day.first, eligible, said)
 
     def sql(
         self,
@@ -222,7 +225,7 @@ class QueryEngine:
 
     def _bars_of(self, pinned: Pinned, selection: Selection, interval: Interval, of: str, eligible: str) -> Query:
         """The statement of bars of a selection."""
-        return self._bars(_Wanted(pinned, selection, When()), interval, of, eligible)[0]
+        return self._bars(Wanted(pinned, selection, When()), interval, of, eligible)[0]
 
     def _of_catalogue(self, text: str, columns: Sequence[str], when: When) -> Result:
         pins = [when.pin_or_empty(self.lake, name) for name in ("trades", "quotes")]
@@ -241,33 +244,32 @@ class QueryEngine:
             pins[name] = When(own.as_of).pin(self.lake, own.table) if own else when.pin(self.lake, NAMES[name])
         return pins
 
-    def _selected(
-        self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When, hours: str
-    ) -> _Wanted:
+    def _selected(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> Wanted:
         """The pinned table, and which of its rows are asked for.
 
         Symbols are looked up in the state that is read: one that was not known yet has no rows, and is no error.
         """
-        symbols, venue, hours = parse_symbols(symbol), parse_venue(venue), parse_hours(hours)
+        symbols, venue = parse_symbols(symbol), parse_venue(venue)
         pinned = when.pin(self.lake, table)
         if symbols is None:
-            return self._within(_Wanted(pinned, Selection(wanted, None, venue), when), hours)
+            return Wanted(pinned, Selection(wanted, None, venue), when)
         base = pinned if when.known_at is None else when.base(self.lake, table)
         elsewhere = partial(self._others, table, when)
         found = (Instrument(name, self._catalogue.venue(base, name, venue, elsewhere)) for name in symbols)
-        return self._within(_Wanted(pinned, Selection(wanted, tuple(found), venue), when), hours)
+        return Wanted(pinned, Selection(wanted, tuple(found), venue), when)
 
-    def _within(self, wanted: _Wanted, hours: str) -> _Wanted:
+    def _within(self, wanted: Wanted, hours: str) -> Wanted:
         """The rows within hours of trading."""
-        found = within(wanted.selection, [wanted.pinned], hours, self._catalogue, self.lake.settings.home)
-        return replace(wanted, selection=found)
+        home = self.lake.settings.home
+        found = within(wanted.selection, [wanted.pinned], parse_hours(hours), self._catalogue, home)
+        return replace(wanted, selection=found.of(wanted.pinned.name))
 
     def _others(self, table: str, when: When) -> list[Pinned]:
         """The other event tables: a symbol may have quotes and no trades."""
         pins = (when.base_or_none(self.lake, kind) for kind in KINDS if kind != table)
         return [pinned for pinned in pins if pinned is not None]
 
-    def _events(self, wanted: _Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None) -> Result:
+    def _events(self, wanted: Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None) -> Result:
         pinned, selection = wanted.pinned, wanted.selection
         names, most = _columns(pinned.name, columns), parse_limit(limit)
         values, scan = Values(), selection.scan(pinned)
@@ -290,7 +292,7 @@ class QueryEngine:
         return known[codes[0]].zone if codes is not None and len(codes) == 1 and codes[0] in known else None
 
     def _bars(
-        self, wanted: _Wanted, interval: Interval, of: str, eligible: str, *, times: bool = False
+        self, wanted: Wanted, interval: Interval, of: str, eligible: str, *, times: bool = False
     ) -> tuple[Query, str | None]:
         """The statement of bars, and the zone to show them in."""
         values, selection, scan = Values(), wanted.selection, wanted.selection.scan(wanted.pinned)
@@ -312,11 +314,20 @@ class QueryEngine:
         home = self.lake.settings.home
         return {code: policy(code, eligible, home) for code in codes} or {"": policy("", eligible, home)}
 
-    def _without_trades(self, wanted: _Wanted, day: date, eligible: str) -> Summary:
+    def _unknown_conditions(self, wanted: Wanted, day: date, eligible: str) -> tuple[str, ...]:
+        """The conditions of one instrument's trades in a session about which the policy says nothing."""
+        known = policy(wanted.instrument.venue, eligible, self.lake.settings.home)
+        if not known.rules:
+            return ()
+        values, scan = Values(), wanted.selection.scan(wanted.pinned)
+        where = " AND ".join(wanted.selection.conditions(values))
+        rows = scan.of("conditions").relation(False, values.bind)
+        text = f"SELECT DISTINCT unnest(conditions) AS code FROM {rows} WHERE {where}"
+        return known.unknown(self._database.arrow(query(text, values, scan))["code"].to_pylist(), day)
+
+    def _without_trades(self, wanted: Wanted, day: date, eligible: str, said: Mapping[str, Any]) -> Summary:
         """The summary of a session in which no trade counts: how many quotes there are."""
-        assert wanted.selection.instruments is not None  # noqa: S101 - a summary is of one instrument
-        of = wanted.selection.instruments[0]
-        count = None
+        of, count = wanted.instrument, None
         if (quotes := wanted.when.pin_or_none(self.lake, "quotes")) is not None:
             selection = self._within(replace(wanted, pinned=quotes), wanted.hours).selection
             values, scan = Values(), selection.scan(quotes)
@@ -324,32 +335,8 @@ class QueryEngine:
             text = f"SELECT count(*) AS n FROM {scan.of().relation(True, values.bind)} WHERE {where}"
             count = self._database.arrow(query(text, values, scan))["n"][0].as_py()
         name = policy(of.venue, eligible, self.lake.settings.home).name
-        said = {"eligible": name, "quote_count": count, **wanted.within}
-        return Summary(of.symbol, of.venue, day, snapshot_id=wanted.pinned.snapshot_id, **said)
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A pinned table, the rows of it that are asked for, and when it was pinned at."""
-
-    pinned: Pinned
-    selection: Selection
-    when: When
-
-    @property
-    def snapshots(self) -> dict[str, int | None]:
-        """The snapshot that is read."""
-        return {self.pinned.name: self.pinned.snapshot_id}
-
-    @property
-    def hours(self) -> str:
-        """The hours of trading that are asked for."""
-        return ALL if self.selection.hours is None else self.selection.hours.word
-
-    @property
-    def within(self) -> dict[str, Any]:
-        """What an answer says about its hours."""
-        return {"hours": self.hours, "notes": () if self.selection.hours is None else self.selection.hours.notes}
+        pin = wanted.pinned.snapshot_id
+        return Summary(of.symbol, of.venue, day, eligible=name, snapshot_id=pin, quote_count=count, **said)
 
 
 def _columns(table: str, columns: Sequence[str] | None) -> tuple[str, ...]:

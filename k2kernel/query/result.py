@@ -35,6 +35,7 @@ class Result:
         snapshots: Mapping[str, int | None],
         columns: list[str] | None = None,
         zone: str | None = None,
+        *,
         hours: str = "all",
         notes: tuple[str, ...] = (),
     ) -> None:

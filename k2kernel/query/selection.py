@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,18 @@ class Instrument:
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of `instruments` (None: all of them), or of `venue` alone, within `range` and `hours` (None: at any time)."""
+    """Rows of `instruments` (None: all), or of `venue` alone, within `range` and `hours` (None: at any time)."""
 
     range: Range
     instruments: tuple[Instrument, ...] | None = None
     venue: str | None = None
     hours: Hours | None = None
+
+    def of(self, table: str) -> Selection:
+        """The same of one table: only trades carry the conditions that mark an auction."""
+        if self.hours is None or table == "trades":
+            return self
+        return replace(self, hours=replace(self.hours, codes={}))
 
     @property
     def one_instrument(self) -> bool:

@@ -1,37 +1,65 @@
-"""The venues and sessions that a selection can be of, and so its hours."""
+"""What a read asks for: rows of a pinned table, the venues and sessions that they can be of, and so their hours."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from k2kernel.calendars import venue as declared_venue
 from k2kernel.eligibility import policy
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.hours import ALL, hours_of
 from k2kernel.query.scan import Pinned, Scan
-from k2kernel.query.selection import Selection
+from k2kernel.query.selection import Instrument, Selection
+from k2kernel.query.when import When
 
 _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def within(selection: Selection, pins: Sequence[Pinned], word: str, catalogue: Catalogue, home: Path) -> Selection:
-    """The selection of rows of pinned tables, limited to the hours `word`.
+@dataclass(frozen=True)
+class Wanted:
+    """A pinned table, the rows of it that are asked for, and when it was pinned at."""
 
-    Conditions that mark an auction count where all tables are trades.
-    """
+    pinned: Pinned
+    selection: Selection
+    when: When
+
+    @property
+    def instrument(self) -> Instrument:
+        """The one instrument of a summary."""
+        assert self.selection.instruments is not None  # noqa: S101 - a summary is of one instrument
+        return self.selection.instruments[0]
+
+    @property
+    def snapshots(self) -> dict[str, int | None]:
+        """The snapshot that is read."""
+        return {self.pinned.name: self.pinned.snapshot_id}
+
+    @property
+    def hours(self) -> str:
+        """The hours of trading that are asked for."""
+        return ALL if self.selection.hours is None else self.selection.hours.word
+
+    @property
+    def within(self) -> dict[str, Any]:
+        """What an answer says about its hours."""
+        return {"hours": self.hours, "notes": () if self.selection.hours is None else self.selection.hours.notes}
+
+
+def within(selection: Selection, pins: Sequence[Pinned], word: str, catalogue: Catalogue, home: Path) -> Selection:
+    """The selection of rows of pinned tables, limited to the hours `word`."""
     if word == ALL:
         return selection
     scans = [replace(selection, hours=None).scan(pinned) for pinned in pins]
     codes = sorted({code for scan in scans for code in venue_codes(selection, scan, catalogue)})
     sessions = sorted({day for scan in scans for day in _sessions(scan)})
     marks = {code: policy(code, home=home).auctions for code in codes}
-    of_trades = all(pinned.name == "trades" for pinned in pins)
-    found = hours_of(word, [declared_venue(code, home) for code in codes], sessions, marks if of_trades else {})
-    return replace(selection, hours=found)
+    venues = [declared_venue(code, home) for code in codes]
+    return replace(selection, hours=hours_of(word, venues, sessions, marks))
 
 
 def venue_codes(selection: Selection, scan: Scan, catalogue: Catalogue) -> list[str]:

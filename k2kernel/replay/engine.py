@@ -20,9 +20,11 @@ from k2kernel.errors import (
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database
 from k2kernel.query.engine import QueryEngine
+from k2kernel.query.hours import parse_hours
 from k2kernel.query.scan import Pinned, Scan, Values, query
 from k2kernel.query.selection import Instrument, Selection, parse_limit, parse_symbols, parse_venue
 from k2kernel.query.when import Moment, When, parse_when
+from k2kernel.query.within import within
 from k2kernel.replay.controls import GAPS
 from k2kernel.replay.footers import Footers
 from k2kernel.replay.how import How, parse_speed
@@ -76,6 +78,7 @@ class ReplayEngine:
         known_at: Moment = None,
         clock: str = "ingest",
         raw: bool = False,
+        hours: str = "all",
         speed: float = 0,
         order_by: str = "ts_event",
         ties: str = "quotes_first",
@@ -91,7 +94,8 @@ class ReplayEngine:
         The order is (ns, kind, venue, symbol, sequence, source, source_offset), where ns is `order_by`: the event's
         instant, or with ts_recv that of its capture (rows without one are an error). At equal ns quotes come before
         trades, so that a trade sees the quote of its own instant, unless `ties` is trades_first. `start`, `end` and
-        `session` choose by event time, whatever the order, with the meaning that they have in `trades`; so does `raw`.
+        `session` choose by event time, whatever the order, with the meaning that they have in `trades`; so do `raw` and
+        `hours`.
 
         `as_of` is resolved once for each table, as in every read; a mapping, such as the `snapshots` of another
         replay, names a state for each. `known_at` and `clock` keep, as in every read, what was known then. `position`
@@ -108,6 +112,8 @@ class ReplayEngine:
         when = parse_when(as_of, known_at, clock)
         pins = self._pins(named, when) if place is None else self._pins_at(named, place, when)
         selection = self._selection(symbols, parse_venue(venue), words, pins)
+        home = self.lake.settings.home
+        selection = within(selection, list(pins.values()), parse_hours(hours), self._catalogue, home)
         plan = Plan(
             named,
             pins,
@@ -122,8 +128,8 @@ class ReplayEngine:
             raise InvalidPosition("is of another query", "Repeat the words of the replay that it came from")
         if order_by == "ts_recv":
             self._check_captured(plan)
-        same = {"venue": venue, "session": session, "start": start, "end": end, "known_at": known_at, "clock": clock}
-        bars = _Bars(self._engine, plan, symbols, same)
+        same = {"venue": venue, "session": session, "start": start, "end": end, "hours": hours}
+        bars = _Bars(self._engine, plan, symbols, {**same, "known_at": known_at, "clock": clock})
         return Replay(self._database, plan, asked, Since() if place is None else place.since, how, bars)
 
     def cold_start(self, symbols: Symbols = None, **words: Any) -> Iterator[pa.RecordBatch]:
@@ -201,8 +207,10 @@ class ReplayEngine:
             if all(footer.complete("ts_recv") for footer in self._footers.of(scan.files)):
                 continue
             values = Values()
-            where = " AND ".join([*plan.selection.conditions(values), "ts_recv IS NULL AND ts_recv_ns IS NULL"])
-            rows = Scan(scan.pinned, scan.files, scan.undoing, ("ts_recv", "ts_recv_ns"))
+            where = " AND ".join(
+                [*plan.selection.of(kind).conditions(values), "ts_recv IS NULL AND ts_recv_ns IS NULL"]
+            )
+            rows = Scan(scan.pinned, scan.files, scan.undoing, ("ts_recv", "ts_recv_ns", "conditions"))
             text = f"SELECT count(*) AS n FROM {rows.relation(plan.raw, values.bind)} WHERE {where}"
             if count := self._database.arrow(query(text, values, rows))["n"][0].as_py():
                 problem = f"{count} rows of {kind} have no capture time"
@@ -252,6 +260,7 @@ def _digest(plan: Plan, when: When) -> str:
             "start": _plain(words.start),
             "end": _plain(words.end),
             "raw": plan.raw,
+            **({} if chosen.hours is None else {"hours": chosen.hours.word}),
             "order_by": plan.order_by,
             "known_at": None if when.known_at is None else [when.clock, when.known_at],
         }
