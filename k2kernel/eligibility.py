@@ -68,10 +68,9 @@ EVERYTHING = Policy(ALL)
 
 def policies(home: Path | None = None) -> dict[str, Policy]:
     """Every policy by name: the shipped ones, with the user's in `<home>/policies` over them, and `all`."""
-    found = dict(_load(_SHIPPED, _stamp(_SHIPPED)))
-    if home is not None:
-        found |= _load(home / _FOLDER, _stamp(home / _FOLDER))
-    return found | {ALL: EVERYTHING}
+    own = {} if home is None else _load(home / _FOLDER, _stamp(home / _FOLDER))
+    shipped = _load(_SHIPPED, _stamp(_SHIPPED))
+    return {name: entry for name, entry in shipped.items() if name not in own} | own | {ALL: EVERYTHING}
 
 
 def policy(venue: str, name: str = VENUE, home: Path | None = None) -> Policy:

@@ -64,7 +64,7 @@ HOMES = {
     "pandas": {"query.result"},
     "panel": {"panel_apps"},
     "papermill": {"runs"},
-    "polars": {"calendars", "cli.output", "decode", "ingest", "lake", "query", "sample", "schemas", "sinks"},
+    "polars": {"calendars", "cli.output", "decode", "ingest", "lake", "query", "sample", "schemas", "sinks", "workbench"},
     "prometheus_client": {"metrics"},
     "pyarrow": {"cli", "decode", "lake.write", "query", "replay", "schemas", "sinks", "sources"},
     "pydantic": {"config", "profiles"},

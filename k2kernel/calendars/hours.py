@@ -71,15 +71,14 @@ def unsure(venue: Venue, sessions: Iterable[date]) -> str | None:
     days = [day for day in sessions if _year(venue, day.year).is_unsure(day)]
     if not days:
         return None
-    start, end = (
-        ("the start of the session", "its end") if not venue.hours else map(str, (venue.hours[0], venue.hours[-1]))
-    )
-    if venue.calendar is None:
-        return f"{venue.code} has no calendar: every day counts as a session, from {start} to {end}"
-    known = _calendar(venue.calendar)
+    known = None if venue.calendar is None else _calendar(venue.calendar)
+    if known is None:
+        why = f"exchange_calendars cannot make {venue.calendar}" if venue.calendar else "no calendar is declared"
+        hours = f"from {venue.hours[0]:%H:%M} to {venue.hours[-1]:%H:%M}" if venue.hours else "whole"
+        return f"{venue.code}: {why}, so every day is taken for a session, {hours}"
     return (
-        f"{venue.code}: the calendar {known.name} covers {known.first} to {known.last}; {_span(days)} "
-        f"{'has' if len(days) == 1 else 'have'} the usual hours, holidays and early closes unknown"
+        f"{venue.code}: the calendar {known.name} covers {known.first} to {known.last}, so {_span(days)} "
+        f"{'has' if len(days) == 1 else 'have'} the usual hours, with holidays and early closes unknown"
     )
 
 
@@ -153,11 +152,12 @@ def _table(sessions: Sequence[_Session]) -> pl.DataFrame:
 @lru_cache(maxsize=1024)
 def _year(venue: Venue, year: int) -> _Year:
     days = [date(year, 1, 1) + n * _DAY for n in range((date(year + 1, 1, 1) - date(year, 1, 1)).days)]
-    if venue.calendar is None or venue.calendar in _DAYS_ONLY:
-        mask = _DAYS_ONLY.get(venue.calendar or "", _EVERY_DAY)
-        by = ZONE if venue.calendar is None else CALENDAR
-        return _Year(venue, [_usual(venue, day, by) for day in days if mask[day.weekday()] == "1"])
-    known = _calendar(venue.calendar)
+    if venue.calendar in _DAYS_ONLY:
+        mask = _DAYS_ONLY[venue.calendar]
+        return _Year(venue, [_usual(venue, day, CALENDAR) for day in days if mask[day.weekday()] == "1"])
+    known = None if venue.calendar is None else _calendar(venue.calendar)
+    if known is None:
+        return _Year(venue, [_usual(venue, day, ZONE) for day in days])
     listed = [known.sessions[day] for day in days if day in known.sessions]
     open_days = (day for day in days if known.week[day.weekday()] == "1" and not known.first <= day <= known.last)
     others = [_usual(venue, day, ZONE, known) for day in open_days]
@@ -205,18 +205,22 @@ class _Calendar:
 
 
 @cache
-def _calendar(name: str) -> _Calendar:
+def _calendar(name: str) -> _Calendar | None:
+    """A calendar for all years that it covers; None where the library cannot make it, as with some under new pandas."""
     import exchange_calendars
 
     if name not in exchange_calendars.get_calendar_names(include_aliases=False):
         raise InvalidParameter("calendar", name, "is not in exchange_calendars", "Correct it in venues.toml")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it uses what newer releases of pandas call deprecated
-        bounds = exchange_calendars.get_calendar(name)
-        low, high = bounds.bound_min(), bounds.bound_max()
-        first = _FIRST if low is None else max(_FIRST, low.date())
-        last = _LAST if high is None else min(_LAST, high.date())
-        made = exchange_calendars.get_calendar(name, start=first.isoformat(), end=last.isoformat())
+        try:
+            bounds = exchange_calendars.get_calendar(name)
+            low, high = bounds.bound_min(), bounds.bound_max()
+            first = _FIRST if low is None else max(_FIRST, low.date())
+            last = _LAST if high is None else min(_LAST, high.date())
+            made = exchange_calendars.get_calendar(name, start=first.isoformat(), end=last.isoformat())
+        except (ValueError, NotImplementedError):
+            return None
         early = set(made.early_closes.date)
         times = (made.open_times, made.break_start_times, made.break_end_times, made.close_times)
         return _Calendar(name, first, last, made.weekmask, made.tz.key, _listed(made, early), times)
@@ -224,8 +228,10 @@ def _calendar(name: str) -> _Calendar:
 
 def _listed(made: Any, early: set[date]) -> dict[date, _Session]:
     """The sessions of a calendar, from its arrays of ns."""
-    days = made.sessions.date.tolist()
-    names = ("opens_nanos", "closes_nanos", "break_starts_nanos", "break_ends_nanos")
+    names = ("opens_nanos", "break_starts_nanos", "break_ends_nanos", "closes_nanos")
     instants = ([None if ns == _NAT else ns // 1_000 for ns in getattr(made, name).tolist()] for name in names)
-    rows = zip(days, *instants, (day in early for day in days), strict=True)
-    return {row[0]: _Session(*row, CALENDAR) for row in rows}
+    rows = zip(made.sessions.date.tolist(), *instants, strict=True)
+    return {
+        day: _Session(day, start, end, break_start, break_end, day in early, CALENDAR)
+        for day, start, break_start, break_end, end in rows
+    }

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from k2kernel.config import Settings
 from k2kernel.errors import FileFault, InvalidParameter, LakeNotFound
 from k2kernel.lake import Lake
-from k2kernel.times import AsOfLike, parse_as_of, parse_date
+from k2kernel.times import AsOfLike, parse_as_of, parse_date, parse_sessions
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from k2kernel.decode import Decoded
     from k2kernel.ingest import Options, Progress, Receipt
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot
@@ -178,6 +180,15 @@ class Workbench:
     def sessions(self, as_of: AsOfLike = None, **words: Any) -> Result:
         """The sessions of each venue, with rows of each."""
         return self.engine.sessions(as_of, **words)
+
+    def hours(self, venue: str, session: object) -> pl.DataFrame:
+        """When a venue trades in `session` (a date, or first..last, both inclusive): session, open, close, break_start,
+        break_end (µs UTC), early, and by: `calendar`, or `zone` where no calendar covers the day.
+        """
+        from k2kernel import calendars
+
+        days = parse_sessions(session)
+        return calendars.opening_hours(calendars.venue(venue, self.settings.home), days.first, days.last)
 
     def stats(self, as_of: AsOfLike = None) -> Result:
         """One row a table: rows, bytes, files, range, snapshot."""
