@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -123,10 +123,14 @@ class _Year:
     """The sessions of a venue in one year."""
 
     def __init__(self, venue: Venue, sessions: Sequence[_Session]) -> None:
-        self.table = _table(sessions)
         self._sessions = {row.session: row for row in sessions}
         self._auctions = [(item.anchor, item.start // _US, item.end // _US) for item in venue.auctions]
         self._intervals: dict[bool, dict[date, Intervals]] = {}
+
+    @cached_property
+    def table(self) -> pl.DataFrame:
+        """The sessions as `opening_hours` shows them."""
+        return _table(list(self._sessions.values()))
 
     def intervals(self, auctions: bool) -> dict[date, Intervals]:
         """The intervals of each session."""
