@@ -134,8 +134,9 @@ class QueryEngine:
         Columns: symbol, venue, session, ts_open (UTC, the start of the bucket, which is half-open and aligned to the
         venue's session clock), open, high, low, close, volume, notional, vwap, n_trades, first_sequence,
         last_sequence, eligible (the policy that said which trades count). Open and close are first and last in the
-        total order. Without a trade that counts there is no bar. Bars `of` bid, ask or mid take their prices from
-        quotes, have null in the columns about trades, and n_quotes at the end; mid has nine decimals.
+        total order. Without a trade that counts there is no bar; `hours` are those of `trades`. Bars `of` bid, ask or
+        mid take their prices from quotes, have null in the columns about trades, and n_quotes at the end; mid has nine
+        decimals.
         """
         parsed, of = parse_interval(interval), parse_of(of)
         table = "trades" if of == "trades" else "quotes"
@@ -158,7 +159,9 @@ class QueryEngine:
         known_at: Moment = None,
         clock: str = "ingest",
     ) -> Summary:
-        """One session of one instrument; without trades in it the record has null prices and counts the quotes."""
+        """One session of one instrument within `hours`, as in `trades`; without trades in it the record has null prices
+        and counts the quotes.
+        """
         day = parse_sessions(session)
         if day.first != day.last:
             raise InvalidParameter("session", session, "is more than one session", "Use bars with interval='session'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 
 from k2kernel.calendars import Intervals, Venue, trading, unsure
 from k2kernel.errors import InvalidParameter, listed
@@ -32,9 +33,9 @@ def parse_hours(value: object) -> str:
 class Hours:
     """The hours `word` of venues in some sessions.
 
-    `trading` has the intervals of the sessions on which each venue trades, out of the `sessions` that rows can be of.
-    Trades that carry one of the venue's `codes` are within the hours at any time. `notes` say what is unsure, a
-    sentence each.
+    `trading` has the intervals of the sessions on which each venue trades, of all the `sessions` (how many) that rows
+    can be of. Trades that carry one of the venue's `codes` are within the hours at any time. `notes` say what is
+    unsure, a sentence each.
     """
 
     word: str
@@ -43,7 +44,7 @@ class Hours:
     codes: Mapping[str, Sequence[str]]
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def span_us(self) -> tuple[int | None, int | None]:
         """µs since 1970 from the first open to the last close; None where rows at any time may be within the hours."""
         edges = [(_midnight(day), spans) for venue in self.trading.values() for day, spans in venue.items()]
@@ -69,8 +70,8 @@ class Hours:
             groups.setdefault(intervals, []).append(day)
         texts = [self._at(intervals, days, values) for intervals, days in groups.items()]
         if self.codes.get(venue):
-            codes = ", ".join(map(values.bind, self.codes[venue]))
-            texts.append(f"coalesce(list_has_any(conditions, [{codes}]), false)")
+            carries = " OR ".join(f"list_contains(conditions, {values.bind(code)})" for code in self.codes[venue])
+            texts.append(f"coalesce({carries}, false)")
         return f"({' OR '.join(texts) or 'false'})"
 
     def _at(self, intervals: Intervals, days: list[date], values: Values) -> str:
