@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from itertools import pairwise
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -147,7 +148,12 @@ def measures(trade: Row, quote: Row | None, later: Row | None, sign: int | None)
     depth = None if bid_sz is None or ask_sz is None or not two_sided else bid_sz + ask_sz
     weighted = None if depth is None else EXACT.add(EXACT.multiply(ask, bid_sz), EXACT.multiply(bid, ask_sz))
     return {
-        **{"bid_px": bid, "ask_px": ask, "bid_sz": bid_sz, "ask_sz": ask_sz, "sign": sign, "mid": mid},
+        "bid_px": bid,
+        "ask_px": ask,
+        "bid_sz": bid_sz,
+        "ask_sz": ask_sz,
+        "sign": sign,
+        "mid": mid,
         "quoted_spread": _minus(ask, bid),
         "effective_spread": None if paid is None else abs(2 * paid),
         "signed_effective_spread": _times(2, sign, paid),
@@ -169,7 +175,7 @@ def time_weighted(quotes: Sequence[Row], *, crossed: bool) -> tuple[Decimal | No
     share crossed.
     """
     ordered = sorted(quotes, key=place)
-    stands = [ns(after) - ns(one) for one, after in zip(ordered, ordered[1:], strict=False)]
+    stands = [ns(after) - ns(one) for one, after in pairwise(ordered)]
     spans = [
         (Decimal(span), one["ask_px"] - one["bid_px"])
         for one, span in zip(ordered, stands, strict=False)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -148,7 +146,7 @@ def test_times_within_a_microsecond_are_told_apart(bench: k2.Workbench) -> None:
 def test_an_older_quote_never_stands_in_for_a_one_sided_one(bench: k2.Workbench) -> None:
     left = frame([event(ts_event=at(3), price=Decimal(1))], "trades")
     whole = {"bid_px": Decimal(1), "ask_px": Decimal(2)}
-    right = frame([event(ts_event=at(1), **whole), event(ts_event=at(2), bid_px=Decimal(1))], "quotes")
+    right = frame([event(ts_event=at(1)) | whole, event(ts_event=at(2), bid_px=Decimal(1))], "quotes")
     for sides, bid in (("any", Decimal(1)), ("two_sided", None), ("uncrossed", None)):
         assert bench.asof(left, right, sides=sides).to_polars()["bid_px"].to_list() == [bid]
 

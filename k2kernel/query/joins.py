@@ -137,7 +137,7 @@ class Joins:
         trade; `lag` (default `0s`) is how old a quote must be to give a sign. The last quote of a session stands at
         every horizon beyond it.
         """
-        return self._beside(symbol, {"horizon": horizon}, spreads, [*TRADE, *QUOTE, *MEASURES], words)
+        return self._beside(symbol, [horizon], "horizon", words, select=spreads, columns=[*TRADE, *QUOTE, *MEASURES])
 
     def markouts(
         self,
@@ -151,12 +151,12 @@ class Joins:
         `markout_<horizon>`, decimal(38,9): m' is the mid of the quote that prevails so long after the trade, in its
         session. Null where the sign is not known or a quote is one-sided. The words are those of `spreads`.
         """
-        named = {f"horizons: {text}": text for text in ([horizons] if isinstance(horizons, str) else horizons)}
-        texts = list(named.values())
-        if not texts or not all(isinstance(text, str) for text in texts):
+        texts = [horizons] if isinstance(horizons, str) else horizons
+        if not texts or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
             raise InvalidParameter("horizons", horizons, "are no lengths of time", 'Write them like ("1s", "1m")')
+        texts = list(dict.fromkeys(texts))
         columns = [*TRADE, "bid_px", "ask_px", "sign", "mid", *(f"markout_{text}" for text in texts)]
-        return self._beside(symbol, named, partial(markouts, horizons=texts), columns, words)
+        return self._beside(symbol, texts, "horizons", words, select=partial(markouts, horizons=texts), columns=columns)
 
     def spread_summary(
         self,
@@ -184,7 +184,7 @@ class Joins:
         if given:
             raise InvalidParameter(given[0], words[given[0]], "cuts a session", "Use session=, or spreads")
         words = {"session": session, "sides": sides, **words}
-        how, trades, quotes = self._words(symbol, {"horizon": horizon}, words)
+        how, trades, quotes = self._words(symbol, [horizon], "horizon", words)
 
         def make(timeout: float | None) -> pa.Table:
             rows, found = scanned(trades, timeout), scanned(quotes, timeout)
@@ -199,13 +199,15 @@ class Joins:
     def _beside(
         self,
         symbol: str | Sequence[str] | None,
-        horizons: Mapping[str, Duration],
+        horizons: Sequence[Duration],
+        named: str,
+        words: Mapping[str, Any],
+        *,
         select: Callable[[str], str],
         columns: list[str],
-        words: Mapping[str, Any],
     ) -> Result:
         """The rows of `Beside`, and a SELECT over them."""
-        how, trades, quotes = self._words(symbol, horizons, words)
+        how, trades, quotes = self._words(symbol, horizons, named, words)
 
         def make(timeout: float | None) -> pa.Table:
             rows = how.rows(scanned(trades, timeout), scanned(quotes, timeout))
@@ -214,13 +216,13 @@ class Joins:
         return Computed(self._engine.database, make, pinned(trades, quotes), columns, trades.zone)
 
     def _words(
-        self, symbol: str | Sequence[str] | None, horizons: Mapping[str, Duration], words: Mapping[str, Any]
+        self, symbol: str | Sequence[str] | None, horizons: Sequence[Duration], named: str, words: Mapping[str, Any]
     ) -> tuple[Beside, Result, Result]:
         """How quotes go beside trades, the trades, and the quotes that may prevail at them or `horizons` later."""
         how: dict[str, Any] = {name: words[name] for name in ("on", "inclusive", "book", "sides") if name in words}
         within = words.get("tolerance")
         how["tolerance"] = None if within is None else parse_duration(within, "tolerance")
-        after = tuple(parse_duration(length, name.partition(":")[0]) for name, length in horizons.items())
+        after = tuple(parse_duration(length, named) for length in horizons)
         lag = parse_duration(words.get("lag", "0s"), "lag")
         beside = Beside(Prevailing(same_session=True, **how), words.get("sign", "side"), lag, after)
         which = {name: value for name, value in words.items() if name not in _HOW}

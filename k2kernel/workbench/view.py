@@ -64,9 +64,14 @@ class View:
         """Spreads by instrument and session; see `Joins.spread_summary` for the words."""
         return self._joins.spread_summary(symbol, **self._pinned(words))
 
-    def markouts(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+    def markouts(
+        self,
+        symbol: str | Sequence[str] | None = None,
+        horizons: Sequence[str] = ("1s", "10s", "1m", "5m"),
+        **words: Any,
+    ) -> Result:
         """Trades with the move of the mid after them; see `Joins.markouts` for the words."""
-        return self._joins.markouts(symbol, **self._pinned(words))
+        return self._joins.markouts(symbol, horizons, **self._pinned(words))
 
     def sql(self, text: str, params: Mapping[str, object] | Sequence[object] | None = None, **words: Any) -> Result:
         """One read-only statement; a table with its own FOR VERSION AS OF is read at that."""

@@ -186,9 +186,14 @@ class Workbench:
         """Spreads by instrument and session; see `Joins.spread_summary` for the words."""
         return self.joins.spread_summary(symbol, **words)
 
-    def markouts(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+    def markouts(
+        self,
+        symbol: str | Sequence[str] | None = None,
+        horizons: Sequence[str] = ("1s", "10s", "1m", "5m"),
+        **words: Any,
+    ) -> Result:
         """Trades with the move of the mid after them; see `Joins.markouts` for the words."""
-        return self.joins.markouts(symbol, **words)
+        return self.joins.markouts(symbol, horizons, **words)
 
     def sql(
         self,
