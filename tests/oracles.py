@@ -20,7 +20,8 @@ def ns(row: Row, on: str = "ts_event") -> int:
     """`<on>_ns` where the row has it, else `on`."""
     if row.get(f"{on}_ns") is not None:
         return int(row[f"{on}_ns"])
-    return (row[on] - _EPOCH) // timedelta(microseconds=1) * 1_000
+    since: timedelta = row[on] - _EPOCH
+    return since // timedelta(microseconds=1) * 1_000
 
 
 def place(row: Row, on: str = "ts_event") -> tuple[Any, ...]:
@@ -139,10 +140,13 @@ def _minus(one: Decimal | None, other: Decimal | None) -> Decimal | None:
     return None if one is None or other is None else EXACT.subtract(one, other)
 
 
+QUOTE = ("bid_px", "ask_px", "bid_sz", "ask_sz")
+
+
 def measures(trade: Row, quote: Row | None, later: Row | None, sign: int | None) -> dict[str, Any]:
     """What `spreads` says about a trade."""
-    nothing = dict.fromkeys(("bid_px", "ask_px", "bid_sz", "ask_sz"))
-    bid, ask, bid_sz, ask_sz = ((quote or nothing)[name] for name in nothing)
+    beside: Row = dict.fromkeys(QUOTE) if quote is None else quote
+    bid, ask, bid_sz, ask_sz = (beside[name] for name in QUOTE)
     mid, two_sided = middle(quote), bid is not None and ask is not None
     paid = _minus(trade["price"], mid)
     depth = None if bid_sz is None or ask_sz is None or not two_sided else bid_sz + ask_sz
@@ -184,7 +188,9 @@ def time_weighted(quotes: Sequence[Row], *, crossed: bool) -> tuple[Decimal | No
     counting = [(span, spread) for span, spread in spans if crossed or spread >= 0]
     total = sum((span for span, _ in spans), Decimal(0))
     return (
-        ratio(sum((span * spread for span, spread in counting), Decimal(0)), sum(span for span, _ in counting)),
+        ratio(
+            sum((span * spread for span, spread in counting), Decimal(0)), sum((one for one, _ in counting), Decimal(0))
+        ),
         ratio(sum((span for span, spread in spans if spread == 0), Decimal(0)), total),
         ratio(sum((span for span, spread in spans if spread < 0), Decimal(0)), total),
     )

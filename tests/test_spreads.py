@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from decimal import Decimal
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import k2kernel as k2
+from k2kernel.cli.app import app
 from k2kernel.errors import InvalidParameter, UnknownReference
 from k2kernel.lake import Lake
 from tests import oracles
@@ -149,6 +152,22 @@ def test_bad_words_say_so(lake: Lake) -> None:
             wb.markouts("BHP", horizons)
     with pytest.raises(InvalidParameter, match=r"start=.*cuts a session"):
         wb.spread_summary("BHP", start=at(0))
+
+
+def test_on_the_command_line(lake: Lake) -> None:
+    wb = workbench(lake, [trade(1, "10")], [quote(0, "9", "11")])
+    home = ["--home", str(wb.settings.home)]
+
+    def said(*words: str) -> str:
+        done = CliRunner().invoke(app, ["query", "spreads", "BHP", *words, *home])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    (found,) = json.loads(said("--sign", "tick", "--horizon", "1s", "--book", "nbbo", "--strict", "-o", "json"))
+    assert (found["mid"], found["effective_spread"], found["sign"]) == ("10", "0", None)
+    (found,) = json.loads(said("--per-session", "-o", "json"))
+    assert (found["trades"], found["volume"], found["effective_spread"]) == (1, "100", "0")
+    assert said().split()[:2] == ["ts_event", "(Australia/Sydney)"]
 
 
 @st.composite
