@@ -71,7 +71,7 @@ def events(draw: st.DrawFn, table: str) -> pl.DataFrame:
     return frame(rows, table)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_it_agrees_with_a_slow_join_and_not_with_chance(bench: k2.Workbench, data: st.DataObject) -> None:
     left, right = data.draw(events("trades")), data.draw(events("quotes"))
@@ -221,6 +221,8 @@ def test_what_cannot_be_joined_says_why(bench: k2.Workbench) -> None:
         quote.with_columns(pl.col("ts_event").dt.replace_time_zone(None)),
         "right=.*not a time with a zone",
     )
+    coded = quote.with_columns(pl.col("symbol").cast(pl.Categorical))
+    refused(bench, trade, coded, "by='symbol': is String in left and Categorical in right")
     refused(bench, "trades", quote, "left='str': is no table.*wb.trades")
 
 

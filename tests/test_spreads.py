@@ -113,6 +113,7 @@ def test_a_quote_before_the_start_still_prevails_and_one_after_the_end_is_seen_b
     wb = workbench(lake, [trade(50, "11"), trade(60, "11"), trade(70, "11")], quotes)
     found = rows(wb.spreads("BHP", start=at(55), end=at(65), horizon="1m"))
     assert [(row["mid"], row["realised_spread"]) for row in found] == [(Decimal(10), Decimal(0))]
+    assert rows(wb.spreads("BHP", limit=2, horizon="1m")) == rows(wb.spreads("BHP", horizon="1m"))[:2]
     assert rows(wb.spreads("BHP", start=str(DAY), end=str(NEXT), horizon="1m")) == rows(wb.spreads("BHP", horizon="1m"))
 
 

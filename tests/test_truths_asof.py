@@ -110,6 +110,12 @@ def test_asx_effective_spreads_are_twice_those_of_the_truths(asx: Real) -> None:
     twice = Decimal(truth["sum_abs_2p_minus_bid_minus_ask_two_sided"])
     costs = asx.bench.spreads().to_polars()
     assert sum(costs["effective_spread"].drop_nulls(), Decimal(0)) == twice
+    in_sql = """
+        SELECT sum(abs(2 * price - bid_px - ask_px)) FROM trades ASOF LEFT JOIN (
+            SELECT venue, symbol, ts_event, bid_px, ask_px FROM quotes QUALIFY row_number() OVER (
+                PARTITION BY venue, symbol, ts_event ORDER BY sequence DESC, source DESC, source_offset DESC) = 1
+        ) USING (venue, symbol, ts_event)"""
+    assert asx.bench.sql(in_sql).to_arrow()[0][0].as_py() == twice
     words = ["spreads", "DVN", "-o", "csv", "--home", str(asx.bench.settings.home)]
     door = Path(sys.executable).with_name("k2-query")
     lines = csv.DictReader(

@@ -66,6 +66,7 @@ class Prevailing:
         """The rows of `left`, in their order, each with the columns of the row of `right` that prevails (else null)."""
         import polars as pl
 
+        _check_types(left, right, self.keys)
         check_clocks(left, right, self.by, self.on)
         quotes = self.ordered(right)
         at = self.match(left, instants(left, self.on, "left"), quotes)
@@ -216,6 +217,13 @@ def check_clocks(left: pl.DataFrame, right: pl.DataFrame, by: Sequence[str], on:
         where = ", ".join(map(str, mixed.row(0)[: len(by)]))
         problem = f"the times of {where} are partly by the venue's clock, partly by the recorder's"
         raise InvalidParameter("on", on, problem, "Join on='ts_recv'")
+
+
+def _check_types(left: pl.DataFrame, right: pl.DataFrame, keys: Sequence[str]) -> None:
+    for name in keys:
+        one, other = left.schema[name], right.schema[name]
+        if one != other:
+            raise InvalidParameter("by", name, f"is {one} in left and {other} in right", "Cast one to the other")
 
 
 def _check_one_book(right: pl.DataFrame, by: Sequence[str]) -> None:

@@ -99,13 +99,13 @@ class Joins:
         sides of its venue. Each session starts empty.
 
         Columns: those of the event, in the total order by `on`; bid_px, ask_px: the highest bid and lowest ask;
-        bid_sz, ask_sz: the sum of the known sizes at that price, decimal(38,8); bid_venues, ask_venues: who is there;
-        locked (bid = ask), crossed (bid > ask), false where a side is missing. `spread_summary(book="nbbo")` says for
-        how much of the time it was locked and crossed.
+        bid_sz, ask_sz: the sum of the known sizes at that price, decimal(38,8); bid_venues, ask_venues: who is there
+        (an empty text for quotes that name no venue); locked (bid = ask), crossed (bid > ask), false where a side is
+        missing. `spread_summary(book="nbbo")` says for how much of the time it was locked and crossed.
         """
         old = None if stale is None else parse_duration(stale, "stale")
         codes = [exclude] if isinstance(exclude, str) else list(exclude)
-        quotes = self._engine.quotes(symbol, **words)
+        quotes = self._engine.quotes(symbol, columns=(*QUOTE_SCAN, "conditions"), **words)
 
         def make(timeout: float | None) -> pl.DataFrame:
             found = in_order(scanned(quotes, timeout), on, "quotes")
@@ -132,7 +132,7 @@ class Joins:
         A column is null where a part of its formula is missing: all of them with a one-sided quote, the last two ratios
         where the sizes are unknown or 0 together. A locked spread is 0, a crossed one negative.
 
-        Other words: `venue, session, start, end, as_of, known_at, clock` choose the trades, as in `trades`;
+        Other words: `venue, session, start, end, as_of, known_at, clock, limit` choose the trades, as in `trades`;
         `on, inclusive, tolerance, sides, book` say which quote prevails, as in `asof`, always of the session of the
         trade; `lag` (default `0s`) is how old a quote must be to give a sign. The last quote of a session stands at
         every horizon beyond it.
@@ -227,7 +227,8 @@ class Joins:
         beside = Beside(Prevailing(same_session=True, **how), words.get("sign", "side"), lag, after)
         which = {name: value for name, value in words.items() if name not in _HOW}
         trades = self._engine.trades(symbol, columns=TRADE_SCAN, **which)
-        around = {**which, **_around(which.get("start"), which.get("end"), max(after))}
+        around = {name: value for name, value in which.items() if name not in {"raw", "limit"}}
+        around |= _around(which.get("start"), which.get("end"), max(after))
         return beside, trades, self._engine.quotes(symbol, columns=QUOTE_SCAN, **around)
 
     def _sql(self, text: str, values: Values, timeout: float | None, **frames: pl.DataFrame) -> pa.Table:

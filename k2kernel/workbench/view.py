@@ -11,6 +11,7 @@ from k2kernel.times import AsOf, AsOfLike, parse_as_of
 if TYPE_CHECKING:
     from k2kernel.lake import Lake, Snapshot
     from k2kernel.query import Joins, QueryEngine, Result, Summary
+    from k2kernel.query.computed import Rows
     from k2kernel.replay import Replay, ReplayEngine
 
 
@@ -51,6 +52,10 @@ class View:
     def summary(self, symbol: str, session: object, **words: Any) -> Summary:
         """One session of one instrument; see `QueryEngine.summary` for the words."""
         return self._engine.summary(symbol, session, **self._pinned(words))
+
+    def asof(self, left: Rows, right: Rows, **words: Any) -> Result:
+        """Each row of `left` with the row of `right` that prevails at its time; see `Joins.asof` for the words."""
+        return self._joins.asof(left, right, **words)
 
     def nbbo(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
         """The best bid and offer over the venues that quote; see `Joins.nbbo` for the words."""
