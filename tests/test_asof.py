@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import k2kernel as k2
 from k2kernel.errors import InvalidParameter
+from k2kernel.query.connection import Query
 from k2kernel.replay import Quote, Trade
 from k2kernel.schemas import TABLES
 from k2kernel.times import from_ns
@@ -116,13 +117,13 @@ def prevailing_in_replay(bench: k2.Workbench, **words: Any) -> Iterator[tuple[Tr
             yield record, last.get((record.venue, record.symbol))
 
 
-def check_replay(bench: k2.Workbench) -> int:
+def check_replay(bench: k2.Workbench, on: str = "ts_event") -> int:
     for ties, inclusive in (("quotes_first", True), ("trades_first", False)):
-        found = bench.asof(bench.trades(), bench.quotes(), inclusive=inclusive).to_polars()
+        found = bench.asof(bench.trades(), bench.quotes(), on=on, inclusive=inclusive).to_polars()
         quotes = zip(found["source_right"], found["source_offset_right"], strict=True)
         joined = dict(zip(zip(found["source"], found["source_offset"], strict=True), quotes, strict=True))
         seen = 0
-        for trade, quote in prevailing_in_replay(bench, ties=ties):
+        for trade, quote in prevailing_in_replay(bench, order_by=on, ties=ties):
             wanted = (None, None) if quote is None else (quote.source, quote.source_offset)
             assert joined[trade.source, trade.source_offset] == wanted
             seen += 1
@@ -132,6 +133,19 @@ def check_replay(bench: k2.Workbench) -> int:
 
 def test_a_replay_and_the_join_agree_on_every_trade(bench: k2.Workbench) -> None:
     assert check_replay(bench) > 5_000
+
+
+def test_sql_over_the_last_quotes_of_an_instant_says_the_same(bench: k2.Workbench) -> None:
+    text = """
+        SELECT source, source_offset, bid_px, ask_px FROM trades ASOF LEFT JOIN (
+            SELECT venue, symbol, ts_event, bid_px, ask_px FROM quotes QUALIFY row_number() OVER (
+                PARTITION BY venue, symbol, ts_event ORDER BY sequence DESC, source DESC, source_offset DESC) = 1
+        ) USING (venue, symbol, ts_event) ORDER BY source, source_offset"""
+    found = bench.asof(bench.trades(), bench.quotes()).to_polars()
+    wanted = found.select("source", "source_offset", "bid_px", "ask_px").sort("source", "source_offset")
+    assert bench.sql(text).to_polars().equals(wanted)
+    setting = Query("SELECT current_setting('asof_loop_join_threshold')")
+    assert bench.engine.database.rows(setting) == [(0,)]
 
 
 def test_times_within_a_microsecond_are_told_apart(bench: k2.Workbench) -> None:

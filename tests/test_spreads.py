@@ -124,6 +124,22 @@ def test_no_quote_of_another_session_prevails(lake: Lake) -> None:
     ]
 
 
+def test_without_any_quote_there_is_nothing_beside_a_trade(lake: Lake) -> None:
+    add(lake, "t", [trade(1, "10", size=7)])
+    wb = k2.connect(settings=lake.settings)
+    assert [(row["sign"], row["mid"]) for row in rows(wb.spreads("BHP", sign="lee_ready", book="nbbo"))] == [
+        (None, None)
+    ]
+    (found,) = rows(wb.spread_summary("BHP"))
+    assert [found[name] for name in ("quotes", "time_weighted_spread", "trades", "volume", "effective_spread")] == [
+        *(0, None, 1, Decimal(7), None)
+    ]
+    add(lake, "q", [quote(0, "9", "11") | {"symbol": "RIO"}], "quotes")
+    (found,) = rows(wb.spread_summary("RIO"))
+    assert [found[name] for name in ("quotes", "trades", "volume", "eligible")] == [1, 0, Decimal(0), "asx"]
+    assert rows(wb.spreads("BHP"))[0]["bid_px"] is None
+
+
 def test_both_tables_are_read_at_one_state(lake: Lake) -> None:
     wb = workbench(lake, [trade(1, "10")], [quote(0, "9", "11")])
     view, pinned = wb.at(), {name: wb.snapshots(name)[0].id for name in ("trades", "quotes")}
@@ -131,6 +147,7 @@ def test_both_tables_are_read_at_one_state(lake: Lake) -> None:
     add(lake, "more", [trade(2, "10")], minute=1)
     add(lake, "more", [quote(0.5, "8", "11")], "quotes", minute=1)
     assert view.spreads("BHP").snapshots == pinned
+    assert view.asof(view.trades("BHP"), view.quotes("BHP")).snapshots == pinned
     assert [rows(view.spreads("BHP")), rows(view.markouts("BHP")), rows(view.spread_summary("BHP"))] == wanted
     assert rows(wb.spreads("BHP", as_of=pinned)) == wanted[0] != rows(wb.spreads("BHP"))[:1]
     with pytest.raises(UnknownReference):
@@ -197,7 +214,7 @@ def market(draw: st.DrawFn) -> tuple[Rows, Rows]:
     return rows_of("trades"), rows_of("quotes")
 
 
-@settings(max_examples=25, deadline=None, phases=[Phase.generate])
+@settings(max_examples=12, deadline=None, phases=[Phase.generate])
 @given(data=market(), inclusive=st.booleans(), rule=st.sampled_from(RULES))
 def test_ties_missing_sides_and_odd_prices(
     tmp_path_factory: pytest.TempPathFactory, data: tuple[Rows, Rows], inclusive: bool, rule: str

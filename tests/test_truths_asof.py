@@ -139,6 +139,7 @@ def test_binance_by_the_time_of_capture_and_by_the_exchange(binance: Real) -> No
     for name, inclusive in (("inclusive", True), ("strict", False)):
         joined = wb.asof(wb.trades(), wb.quotes(), on="ts_recv", inclusive=inclusive).to_polars()
         check(joined, truth[name])
+    assert check_replay(wb, on="ts_recv") == truth["inclusive"]["trades"]
     with pytest.raises(k2.K2Error, match=r"BINANCE, BTCUSDT are partly by the venue's clock.*on='ts_recv'"):
         wb.asof(wb.trades(), wb.quotes()).to_arrow()
     for venue, name in (("BINANCE", "spot:BTCUSDT"), ("BINANCE_USDM", "usdm:BTCUSDT")):
