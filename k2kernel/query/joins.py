@@ -121,7 +121,8 @@ class Joins:
         a seller, null: not known). Columns: those of the trade (without clock, status, corrects, extra, ts_ingest),
         bid_px, ask_px, bid_sz, ask_sz, and
 
-        - `sign` by the word `sign`: `side` (the venue's own, default), `quote`, `tick` or `lee_ready`, see `signs`
+        - `sign` by the word `sign`: `side` (the venue's own, default), `quote`, `tick` or `lee_ready`, see `signs`; the
+          tick test looks back over the trades that are asked for, so a `start` within a session leaves it less
         - `mid` m, decimal(38,9); `quoted_spread` a - b, decimal(38,8)
         - `effective_spread` 2 |p - m| and `signed_effective_spread` 2 d (p - m), decimal(38,8) (SEC Rule 605; Lee 1993)
         - `realised_spread` 2 d (p - m'), m' the mid `horizon` after the trade (Huang and Stoll 1996)
