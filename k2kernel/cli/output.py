@@ -40,13 +40,15 @@ class Output(StrEnum):
         return _SHOWN + 1 if given is None and self is Output.table else given
 
 
-def rows(result: Result, output: Output, limit: int | None) -> None:
-    """Write a result to standard output, and what is unsure about it to standard error."""
+def rows(result: Result, output: Output, limit: int | None, short: Sequence[str] | None = None) -> None:
+    """Write a result to standard output, and what is unsure about it to standard error; a table has the columns `short`
+    (None: all).
+    """
     for note in result.notes:
         typer.echo(note, err=True)
     if output is Output.table:
         most = _SHOWN if limit is None else limit
-        if show(result, most) and limit is None:
+        if show(result, most, short) and limit is None:
             typer.echo(f"first {most} rows; --limit N shows more, -o csv writes all", err=True)
         return
     write(result.batches(limit=limit), output)

@@ -33,6 +33,7 @@ Hours = Annotated[str, typer.Option(help="all, rth (open to close, breaks apart)
 
 _TRADES = ["ts_event", "symbol", "venue", "price", "size", "side", "conditions"]
 _QUOTES = ["ts_event", "symbol", "venue", "bid_sz", "bid_px", "ask_px", "ask_sz", "conditions"]
+_SPREADS = ["ts_event", "price", "size", "sign", "bid_px", "ask_px", "mid", "effective_spread", "realised_spread"]
 """The columns that a table on the screen shows; every other format has all."""
 
 
@@ -135,6 +136,38 @@ def summary(
 
     words = {"eligible": eligible, "hours": hours, "as_of": as_of, "known_at": known_at, "clock": clock}
     record(workbench(home).summary(symbol, session, venue=venue, **words), output)
+
+
+@app.command()
+def spreads(
+    symbol: Annotated[str, typer.Argument(help="the instrument")],
+    venue: Venue = None,
+    session: Session = None,
+    start: Start = None,
+    end: End = None,
+    sign: Annotated[
+        str, typer.Option(help="who began a trade: side (as the venue says), quote, tick or lee_ready")
+    ] = "side",
+    horizon: Annotated[str, typer.Option(help="how long after a trade its realised spread is taken: 10s, 5m")] = "5m",
+    book: Annotated[
+        str | None, typer.Option(help="where several venues quote: nbbo, same_exec_venue or last_row")
+    ] = None,
+    on: Annotated[str, typer.Option(help="the clock: ts_event or ts_recv")] = "ts_event",
+    strict: Annotated[bool, typer.Option("--strict", help="only quotes before a trade, none of its instant")] = False,
+    per_session: Annotated[bool, typer.Option("--per-session", help="weighted means instead of trades")] = False,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Trades with the quote beside them: mid, quoted, effective and realised spread, micro-price, imbalance."""
+    words: dict[str, Any] = {"venue": venue, "session": session, "start": start, "end": end, "sign": sign}
+    words |= {"horizon": horizon, "book": book, "on": on, "inclusive": not strict}
+    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
+    read = workbench(home).spread_summary if per_session else workbench(home).spreads
+    rows(read(symbol, **words), output, limit, None if per_session else _SPREADS)
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 from k2kernel.query.diff import Diff
 from k2kernel.query.engine import QueryEngine
+from k2kernel.query.joins import Joins
 from k2kernel.query.result import Result
 from k2kernel.query.summary import Summary
 
-__all__ = ["Diff", "QueryEngine", "Result", "Summary"]
+__all__ = ["Diff", "Joins", "QueryEngine", "Result", "Summary"]

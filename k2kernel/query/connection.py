@@ -73,6 +73,7 @@ class Database:
             "SET preserve_insertion_order = true",
             "SET parquet_metadata_cache = true",
             "SET validate_external_file_cache = 'NO_VALIDATION'",  # a data file is never written twice
+            "SET GLOBAL asof_loop_join_threshold = 0",  # by its estimate it loops over 91,631 rows: 50 s, else 0.7 s
             "SET enable_progress_bar = false",
             "SET python_enable_replacements = false",
             "SET autoinstall_known_extensions = false",

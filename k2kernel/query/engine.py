@@ -61,6 +61,11 @@ class QueryEngine:
         self._database = Database(lake.settings)
         self._catalogue = Catalogue(self._database)
 
+    @property
+    def database(self) -> Database:
+        """The DuckDB that reads the warehouse."""
+        return self._database
+
     def close(self) -> None:
         """Let go of DuckDB; the next read opens it again."""
         self._database.close()
@@ -306,14 +311,15 @@ class QueryEngine:
             interval,
             buckets(interval, declared, span_us(scan)),
             event_key(scan.files, self._catalogue.bounds(scan.files), interval.within_session),
-            counting(self._policies(codes, eligible), values) if of == "trades" else EVERY_QUOTE,
+            counting(self.policies(codes, eligible), values) if of == "trades" else EVERY_QUOTE,
             times,
             all(file.price_never_null for file in scan.files),
         )
         zones = {venue.zone for venue in declared}
         return query(planned.sql(scan, selection, values), values, scan), zones.pop() if len(zones) == 1 else None
 
-    def _policies(self, codes: Iterable[str], eligible: str) -> dict[str, Policy]:
+    def policies(self, codes: Iterable[str], eligible: str) -> dict[str, Policy]:
+        """The policy of each of the venues `codes` by the word `eligible`."""
         home = self.lake.settings.home
         return {code: policy(code, eligible, home) for code in codes} or {"": policy("", eligible, home)}
 

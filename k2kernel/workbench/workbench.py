@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from k2kernel.ingest import Options, Progress, Receipt
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot
     from k2kernel.profiles import Profile
-    from k2kernel.query import Diff, QueryEngine, Result, Summary
+    from k2kernel.query import Diff, Joins, QueryEngine, Result, Summary
+    from k2kernel.query.computed import Rows
     from k2kernel.replay import Replay, ReplayEngine
     from k2kernel.workbench.view import View
 
@@ -73,6 +74,7 @@ class Workbench:
     def init(self) -> Workbench:
         """Make the lake and its tables where they are missing."""
         self.__dict__.pop("engine", None)
+        self.__dict__.pop("joins", None)
         self.__dict__.pop("replays", None)
         self.__dict__["lake"] = Lake.open(self.settings, create=True)
         return self
@@ -162,6 +164,38 @@ class Workbench:
     def summary(self, symbol: str, session: object, **words: Any) -> Summary:
         """One session of one instrument; see `QueryEngine.summary` for the words."""
         return self.engine.summary(symbol, session, **words)
+
+    @cached_property
+    def joins(self) -> Joins:
+        """The verbs that put trades beside quotes."""
+        from k2kernel.query import Joins
+
+        return Joins(self.engine)
+
+    def asof(self, left: Rows, right: Rows, **words: Any) -> Result:
+        """Each row of `left` with the row of `right` that prevails at its time; see `Joins.asof` for the words."""
+        return self.joins.asof(left, right, **words)
+
+    def nbbo(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """The best bid and offer over the venues that quote; see `Joins.nbbo` for the words."""
+        return self.joins.nbbo(symbol, **words)
+
+    def spreads(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """Trades with the quote that prevails and what they cost; see `Joins.spreads` for the words."""
+        return self.joins.spreads(symbol, **words)
+
+    def spread_summary(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """Spreads by instrument and session; see `Joins.spread_summary` for the words."""
+        return self.joins.spread_summary(symbol, **words)
+
+    def markouts(
+        self,
+        symbol: str | Sequence[str] | None = None,
+        horizons: Sequence[str] = ("1s", "10s", "1m", "5m"),
+        **words: Any,
+    ) -> Result:
+        """Trades with the move of the mid after them; see `Joins.markouts` for the words."""
+        return self.joins.markouts(symbol, horizons, **words)
 
     def sql(
         self,
