@@ -277,4 +277,4 @@ def test_the_summary_of_each_session(sample: k2.Workbench, sides: str, rule: str
         assert (row["trades"], row["volume"]) == (len(costs[key]), sum(size for size, _ in costs[key]))
         for name in ("effective_spread", "realised_spread"):
             assert row[name] == oracles.weighted([(cost[name], size) for size, cost in costs[key]])
-    assert {row["eligible"] for row in found} == {"asx", "all"}
+    assert {row["eligible"] for row in found} == {"asx", "cta", "all"}

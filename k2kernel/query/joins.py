@@ -234,7 +234,7 @@ class Joins:
 
     def _sql(self, text: str, values: Values, timeout: float | None, **frames: pl.DataFrame) -> pa.Table:
         tables = {name: partial(arrow, frame) for name, frame in frames.items()}
-        return self._engine.database.arrow(Query(text, values.bound, frames=tables), timeout)
+        return self._engine.database.arrow(Query(text, values.named_in(text), frames=tables), timeout)
 
 
 _HOW = ("on", "inclusive", "tolerance", "book", "sides", "sign", "lag")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -59,6 +60,10 @@ class Values:
         name = self._names.setdefault(repr(value), f"k2_{len(self.bound)}")
         self.bound[name] = value
         return f"${name}"
+
+    def named_in(self, text: str) -> dict[str, object]:
+        """The values whose placeholders are in `text`: a statement takes no others."""
+        return {name: self.bound[name] for name in re.findall(r"\$(k2_\d+)", text)}
 
 
 def local_path(location: str) -> str:
