@@ -28,6 +28,7 @@ Clock = Annotated[str, typer.Option(help="with --known-at, by what time: ingest,
 Limit = Annotated[int | None, typer.Option("--limit", "-n", help="first rows only; a table shows 20 unless told")]
 Format = Annotated[Output, typer.Option("--output", "-o", help="how rows are written")]
 Eligible = Annotated[str, typer.Option(help="which trades count: venue (the venue's policy), all, or a policy")]
+Adjustment = Annotated[str, typer.Option(help="prices across corporate actions: raw, split, dividend or all")]
 
 _TRADES = ["ts_event", "symbol", "venue", "price", "size", "side", "conditions"]
 _QUOTES = ["ts_event", "symbol", "venue", "bid_sz", "bid_px", "ask_px", "ask_sz", "conditions"]
@@ -57,6 +58,7 @@ def trades(
     known_at: KnownAt = None,
     clock: Clock = "ingest",
     raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
+    adjustment: Adjustment = "raw",
     columns: Columns = None,
     limit: Limit = None,
     output: Format = Output.table,
@@ -65,7 +67,7 @@ def trades(
     """Trades that stand, in total order."""
     words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end}
     words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    _events("trades", _TRADES, home, limit, output, columns, raw=raw, **words)
+    _events("trades", _TRADES, home, limit, output, columns, raw=raw, adjustment=adjustment, **words)
 
 
 @app.command()
@@ -99,6 +101,7 @@ def bars(
     end: End = None,
     of: Annotated[str, typer.Option(help="trades, bid, ask or mid")] = "trades",
     eligible: Eligible = "venue",
+    adjustment: Adjustment = "raw",
     as_of: AsOf = None,
     known_at: KnownAt = None,
     clock: Clock = "ingest",
@@ -108,7 +111,7 @@ def bars(
 ) -> None:
     """Open, high, low, close, volume and VWAP by time bucket."""
     words = {"venue": venue, "session": session, "start": start, "end": end}
-    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
+    words |= {"adjustment": adjustment, "as_of": as_of, "known_at": known_at, "clock": clock}
     rows(workbench(home).bars(symbol, interval, of=of, eligible=eligible, **words), output, limit)
 
 

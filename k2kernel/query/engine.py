@@ -13,6 +13,8 @@ from k2kernel.calendars import venues as declared_venues
 from k2kernel.eligibility import Policy, policy
 from k2kernel.errors import InvalidParameter, listed
 from k2kernel.query import metadata
+from k2kernel.query.adjustment import RAW as AS_IT_IS
+from k2kernel.query.adjustment import Adjuster, Adjustment
 from k2kernel.query.bars import EVERY_QUOTE, QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
 from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
 from k2kernel.query.catalogue import Catalogue
@@ -77,15 +79,19 @@ class QueryEngine:
         raw: bool = False,
         limit: int | None = None,
         columns: Sequence[str] | None = None,
+        adjustment: str = "raw",
     ) -> Result:
         """The fills that stand, or every row received where `raw`: all columns of the contract, in the total order.
+
+        `adjustment` split, dividend or all multiplies price and size by the factors of corporate actions (see
+        `k2kernel.query.adjustment`); they are decimal(38, 12) then, and a last column says it.
 
         `limit` keeps the first rows of that order. AmbiguousSymbol where a symbol is on several venues and `venue` is
         not given; UnknownSymbol where neither trades nor quotes have it.
         """
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when)
-        return self._events(wanted, raw, limit, columns)
+        return self._events(wanted, raw, limit, columns, adjustment)
 
     def quotes(
         self,
@@ -105,7 +111,7 @@ class QueryEngine:
         """The quotes, with the words of `trades`; `raw` changes nothing, because no quote is ever undone."""
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when)
-        return self._events(wanted, raw, limit, columns)
+        return self._events(wanted, raw, limit, columns, AS_IT_IS)
 
     def bars(
         self,
@@ -118,6 +124,7 @@ class QueryEngine:
         end: object = None,
         of: str = "trades",
         eligible: str = "venue",
+        adjustment: str = "raw",
         as_of: AsOfLike = None,
         known_at: Moment = None,
         clock: str = "ingest",
@@ -136,7 +143,8 @@ class QueryEngine:
         wanted = self._selected(table, symbol, venue, parse_range(session, start, end), when)
         names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
         planned, zone = self._bars(wanted, parsed, of, eligible)
-        return Result(self._database, planned, {table: wanted.pinned.snapshot_id}, list(names), zone)
+        by = self._adjustment(adjustment, wanted)
+        return Result(self._database, by.bars(planned, parsed, of), by.snapshots, by.columns(names), zone)
 
     def summary(
         self,
@@ -252,20 +260,27 @@ class QueryEngine:
         pins = (when.base_or_none(self.lake, kind) for kind in KINDS if kind != table)
         return [pinned for pinned in pins if pinned is not None]
 
-    def _events(self, wanted: _Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None) -> Result:
-        pinned, selection = wanted.pinned, wanted.selection
+    def _adjustment(self, kind: str, wanted: _Wanted) -> Adjustment:
+        adjuster = Adjuster(self._database, self._catalogue, self._bars_of)
+        return adjuster.plan(kind, wanted.pinned, wanted.selection, wanted.when)
+
+    def _events(
+        self, wanted: _Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None, adjustment: str
+    ) -> Result:
+        pinned, selection, by = wanted.pinned, wanted.selection, self._adjustment(adjustment, wanted)
         names, most = _columns(pinned.name, columns), parse_limit(limit)
         values, scan = Values(), selection.scan(pinned)
         conditions = selection.conditions(values)
         if most is not None and pinned.known is None and selection.whole_files and (raw or not scan.undoing):
             scan = Scan(pinned, leading(scan.files, most), scan.undoing)
         order = order_by(scan.files, self._catalogue.bounds(scan.files), selection.one_instrument)
-        text = f"SELECT {', '.join(names)} FROM {scan.of(*names).relation(raw, values.bind)}"
+        rows = by.rows(scan.of(*names).relation(raw, values.bind), names, values)
+        text = f"SELECT {', '.join(by.columns(names))} FROM {rows}"
         text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
         text += f" ORDER BY {order}"
         text += f" LIMIT {values.bind(most)}" if most is not None else ""
-        snapshots = {pinned.name: pinned.snapshot_id}
-        return Result(self._database, query(text, values, scan), snapshots, list(names), self._zone(selection, scan))
+        planned, zone = by.on(query(text, values, scan)), self._zone(selection, scan)
+        return Result(self._database, planned, by.snapshots, by.columns(names), zone)
 
     def _zone(self, selection: Selection, scan: Scan) -> str | None:
         """The zone of the one venue that the rows are of, for displays; None where there are several or none."""

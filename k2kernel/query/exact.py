@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 _DIGITS = "replace(abs({})::VARCHAR, '.', '')::HUGEINT"
 """The digits of a decimal as an integer: exact, where a product with a power of ten might not fit."""
 
@@ -21,3 +23,18 @@ def with_vwap(rows: str, notional: str, volume: str) -> str:
     ones, rest = "(k2_e // 1000000000000)::DECIMAL(26, 0)", "(k2_e % 1000000000000)::DECIMAL(12, 0)"
     vwap = f"({ones} + {rest} * 0.000000000001::DECIMAL(13, 12))::DECIMAL(38, 12)"
     return f"SELECT * EXCLUDE (k2_n, k2_v, k2_w, k2_m, k2_q, k2_r, k2_e), {vwap} AS vwap FROM ({rounded})"
+
+
+def scaled(column: str, numerator: str, denominator: str, scale: int, to: int) -> str:
+    """The SQL of column * numerator / denominator as DECIMAL(38, to), rounded half to even; null where one of them is.
+
+    `column` has `scale` decimals, at most `to`. The two others are positive integers in SQL whose product fits a
+    HUGEINT: the whole part is multiplied after the division and the rest before it, so that what fits comes out.
+    """
+    whole = f"({_DIGITS.format(column)} * {10 ** (to - scale)})"
+    rest = f"({whole} % {denominator} * {numerator})"
+    down = f"({whole} // {denominator} * {numerator} + {rest} // {denominator})"
+    twice = f"({rest} % {denominator} * 2)"
+    up = f"CASE WHEN {twice} > {denominator} OR ({twice} = {denominator} AND {down} % 2 = 1) THEN 1 ELSE 0 END"
+    unit = f"{Decimal(1).scaleb(-to):f}::DECIMAL({to + 1}, {to})"
+    return f"((({down} + {up}) * sign({column}))::DECIMAL(38, 0) * {unit})"
