@@ -89,8 +89,8 @@ def factors(
     """The factors of every instrument, from `actions` by ex-date.
 
     `sessions` are those that each instrument has, ascending. An action counts once there is a session from its ex-date
-    on: the newest prices are never changed; one before all sessions changes nothing. InvalidParameter where a dividend is
-    in another currency than its price, whether it counts or not, or where one that counts cannot be used.
+    on: the newest prices are never changed; one before all sessions changes nothing. InvalidParameter where a dividend
+    is in another currency than its price, whether it counts or not, or where one that counts cannot be used.
     """
     for action in actions:
         if action.kind == "dividend":

@@ -9,8 +9,8 @@ Every price before an ex-date is multiplied by the factor of the action, so that
 These are the multipliers of the CRSP standards, as Yahoo Finance documents them ("What is the adjusted close?"): with
 both, the change of the adjusted close is the total return with dividends reinvested. Amounts of one ex-date are summed.
 A factor is a product of fractions, exact as long as its denominator is below 10^18, else the nearest such fraction.
-What it gives is rounded half to even: prices, VWAP and sizes of trades at twelve decimals, volumes at eight, notional at
-sixteen. Mergers change nothing.
+What it gives is rounded half to even: prices, VWAP and sizes of trades at twelve decimals, volumes at eight, notional
+at sixteen. Mergers change nothing.
 """
 
 from __future__ import annotations

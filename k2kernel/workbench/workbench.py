@@ -92,6 +92,7 @@ class Workbench:
         replace: bool = False,
         append_grown: bool = False,
         max_rejects: float = 0.01,
+        on_duplicate: str = "keep_all",
         progress: bool | Progress = False,
     ) -> Receipt:
         """Load files (paths or globs) by a profile; each file is one commit per table, or nothing.
@@ -100,11 +101,16 @@ class Workbench:
         again adds nothing; `replace` takes the earlier load out in the same commit; `append_grown` loads what a file
         has grown by. `max_rejects` is the share of lines (0 to 1) that may be bad. `progress=True` shows a bar.
 
+        `on_duplicate` is about fills with an id of the venue that another fill of the same (venue, symbol, session)
+        has, in the file or in the table: `keep_all` of them (the default, and all that there is for sources without
+        ids), `keep_first` (stored rows come first), `keep_last` of the file (an error where the table has one), or
+        `error`, which names the first. What is left out is counted as duplicate.
+
         `FileFault` where a file cannot be loaded; files before it in `paths` are loaded then.
         """
         from k2kernel import ingest
 
-        wanted = self._options(symbol, venue, options, replace, append_grown, max_rejects)
+        wanted = self._options(symbol, venue, options, replace, append_grown, max_rejects, on_duplicate)
         chosen = self.profile(profile)
         files = expand(paths)
         if "lake" not in self.__dict__:
@@ -137,13 +143,13 @@ class Workbench:
 
     @staticmethod
     def _options(
-        symbol: str | None, venue: str | None, options: Mapping[str, str] | None, *how: bool | float
+        symbol: str | None, venue: str | None, options: Mapping[str, str] | None, *how: bool | float | str
     ) -> Options:
         from k2kernel.ingest import Options
 
         named = {"symbol": symbol, "venue": venue}
         values = {**(options or {}), **{name: text for name, text in named.items() if text is not None}}
-        return Options(values, *how)  # type: ignore[arg-type]  # replace, append_grown, max_rejects in order
+        return Options(values, *how)  # type: ignore[arg-type]  # those after values, in order
 
     def trades(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
         """Trades in total order; see `QueryEngine.trades` for the words."""
