@@ -63,9 +63,11 @@ HOMES = {
     "pandas": {"query.result"},
     "panel": {"panel_apps"},
     "papermill": {"runs"},
-    "polars": {"calendars", "cli.output", "decode", "ingest", "lake", "query", "sample", "schemas", "sinks"},
+    "polars": {
+        *("calendars", "cli.output", "decode", "ingest", "lake", "quality", "query", "sample", "schemas", "sinks"),
+    },
     "prometheus_client": {"metrics"},
-    "pyarrow": {"cli", "decode", "lake.write", "query", "replay", "schemas", "sinks", "sources"},
+    "pyarrow": {"cli", "decode", "lake.write", "quality", "query", "replay", "schemas", "sinks", "sources"},
     "pydantic": {"config", "profiles"},
     "pydantic_settings": {"config"},
     "pyiceberg": {"lake", "query.scan", "schemas"},  # query.scan: rows under deletion vectors

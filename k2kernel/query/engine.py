@@ -18,6 +18,7 @@ from k2kernel.query.adjustment import Adjuster, Adjustment
 from k2kernel.query.bars import EVERY_QUOTE, QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
 from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
 from k2kernel.query.catalogue import Catalogue
+from k2kernel.query.chosen import Chosen
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.diff import Diff
 from k2kernel.query.order import event_key, order_by
@@ -240,6 +241,15 @@ class QueryEngine:
             own = travels.get(name)
             pins[name] = When(own.as_of).pin(self.lake, own.table) if own else when.pin(self.lake, NAMES[name])
         return pins
+
+    def chosen(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> Chosen:
+        """The rows that are asked for, for statements of other parts; none where the table has no such state."""
+        if self.lake.state(table, when.as_of) is None:
+            return Chosen(Pinned(self.lake, table, None), Selection(wanted), self._database, ())
+        found = self._selected(table, symbol, venue, wanted, when)
+        scan = found.selection.scan(found.pinned)
+        codes = self._venue_codes(found.selection, scan) if table in KINDS else ()
+        return Chosen(found.pinned, found.selection, self._database, tuple(codes))
 
     def _selected(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> _Wanted:
         """The pinned table, and which of its rows are asked for.

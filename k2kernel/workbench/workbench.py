@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from k2kernel.ingest import Options, Progress, Receipt
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot
     from k2kernel.profiles import Profile
+    from k2kernel.quality import Quality
     from k2kernel.query import Diff, QueryEngine, Result, Summary
     from k2kernel.replay import Replay, ReplayEngine
     from k2kernel.workbench.view import View
@@ -214,6 +215,12 @@ class Workbench:
         from k2kernel.workbench.view import View
 
         return View(self.lake, self.engine, self.replays, as_of)
+
+    def quality(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Quality:
+        """What is missing, out of order or out of line, by instrument and session; see `k2kernel.quality.quality`."""
+        from k2kernel.quality import quality
+
+        return quality(self.engine, symbol, **words)
 
     def diff(self, table: str, a: AsOfLike, b: AsOfLike = None) -> Diff:
         """What differs between two states of a table (`b` None: now): rows, symbols and bars."""
