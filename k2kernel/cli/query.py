@@ -135,6 +135,28 @@ def summary(
 
 
 @app.command()
+def turnover(
+    symbol: Symbols = None,
+    by: Annotated[str, typer.Option(help="what to keep apart: some of venue,symbol,session")] = "venue,symbol,session",
+    venue: Venue = None,
+    session: Session = None,
+    start: Start = None,
+    end: End = None,
+    eligible: Eligible = "venue",
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """The money of trades, by multiplier and price unit of each instrument; currencies are never summed."""
+    words = {"venue": venue, "session": session, "start": start, "end": end, "eligible": eligible}
+    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
+    rows(workbench(home).turnover(symbol, by=[name for name in by.split(",") if name], **words), output, limit)
+
+
+@app.command()
 def symbols(
     as_of: AsOf = None,
     known_at: KnownAt = None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from k2kernel.query.connection import Database, Query
-from k2kernel.query.scan import Pinned, Values
+from k2kernel.query.scan import Pinned, Values, query
 from k2kernel.query.selection import Selection
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ class Chosen:
         conditions = " AND ".join(self.selection.conditions(values))
         return f"(SELECT * FROM {rows} WHERE {conditions or 'true'})"
 
+    def planned(self, text: str, values: Values, *others: Chosen) -> Query:
+        """A statement over the rows of this choice and `others`, ready to run."""
+        return query(text, values, *(each.selection.scan(each.pinned) for each in (self, *others)))
+
     def run(self, text: str, values: Values, *others: Chosen) -> pa.Table:
-        """The rows of a statement over the rows of this choice and `others`."""
-        scans = [each.selection.scan(each.pinned) for each in (self, *others)]
-        frames = {name: frame for scan in scans for name, frame in scan.frames().items()}
-        return self.database.arrow(Query(text, values.bound, frames=frames))
+        """The rows of such a statement."""
+        return self.database.arrow(self.planned(text, values, *others))

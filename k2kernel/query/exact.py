@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-_DIGITS = "replace(abs({})::VARCHAR, '.', '')::HUGEINT"
-"""The digits of a decimal as an integer: exact, where a product with a power of ten might not fit."""
+
+def digits(column: str) -> str:
+    """The digits of a decimal as an integer: exact, where a product with a power of ten might not fit."""
+    return f"replace(abs({column})::VARCHAR, '.', '')::HUGEINT"
 
 
 def with_vwap(rows: str, notional: str, volume: str) -> str:
@@ -15,8 +17,8 @@ def with_vwap(rows: str, notional: str, volume: str) -> str:
     notional / volume * 1e4 counts 1e-12. It is divided in two steps, because notional * 1e4 may not fit. Each step is a
     SELECT of its own: nested expressions would be bound many times over.
     """
-    digits = f"SELECT *, {_DIGITS.format(notional)} AS k2_n, {_DIGITS.format(volume)} AS k2_v FROM ({rows})"
-    whole = f"SELECT *, k2_n // nullif(k2_v, 0) AS k2_w, k2_n % nullif(k2_v, 0) * 10000 AS k2_m FROM ({digits})"
+    whole = f"SELECT *, {digits(notional)} AS k2_n, {digits(volume)} AS k2_v FROM ({rows})"
+    whole = f"SELECT *, k2_n // nullif(k2_v, 0) AS k2_w, k2_n % nullif(k2_v, 0) * 10000 AS k2_m FROM ({whole})"
     parts = f"SELECT *, k2_w * 10000 + k2_m // k2_v AS k2_q, k2_m % k2_v * 2 AS k2_r FROM ({whole})"
     up = "CASE WHEN k2_r > k2_v OR (k2_r = k2_v AND k2_q % 2 = 1) THEN 1 ELSE 0 END"
     rounded = f"SELECT *, (k2_q + {up}) * (sign({notional}) * sign({volume})) AS k2_e FROM ({parts})"
@@ -31,7 +33,7 @@ def scaled(column: str, numerator: str, denominator: str, scale: int, to: int) -
     `column` has `scale` decimals, at most `to`. The two others are positive integers in SQL whose product fits a
     HUGEINT: the whole part is multiplied after the division and the rest before it, so that what fits comes out.
     """
-    whole = f"({_DIGITS.format(column)} * {10 ** (to - scale)})"
+    whole = f"({digits(column)} * {10 ** (to - scale)})"
     rest = f"({whole} % {denominator} * {numerator})"
     down = f"({whole} // {denominator} * {numerator} + {rest} // {denominator})"
     twice = f"({rest} % {denominator} * 2)"

@@ -75,6 +75,17 @@ class Spec:
             raise InvalidParameter("price_unit", name, of, remedy)
         return worth
 
+    @property
+    def factor(self) -> Fraction:
+        """What makes money of price * size, or of an inverse instrument's size / price; InvalidParameter where the
+        multiplier is not above 0.
+        """
+        multiplier = Fraction(1) if self.multiplier is None else Fraction(self.multiplier)
+        if multiplier <= 0:
+            of = f"of {self.instrument.symbol} on {self.instrument.venue} is not above 0"
+            raise InvalidParameter("multiplier", str(self.multiplier), of, "Correct it in instruments")
+        return multiplier / self.worth if self.inverse else multiplier * self.worth
+
     def holds(self, day: date) -> bool:
         """True where the row is about the session."""
         return (self.start is None or self.start <= day) and (self.end is None or day <= self.end)

@@ -168,6 +168,12 @@ class Workbench:
         """One session of one instrument; see `QueryEngine.summary` for the words."""
         return self.engine.summary(symbol, session, **words)
 
+    def turnover(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """The money of trades by instrument and session, per currency; see `k2kernel.query.money.turnover`."""
+        from k2kernel.query.money import turnover
+
+        return turnover(self.engine, symbol, **words)
+
     def sql(
         self,
         text: str,
