@@ -43,12 +43,12 @@ class Limits:
 
 def rows(trades: Chosen, quotes: Chosen, venues: Mapping[str, Venue], values: Values) -> str:
     """Rows and times of trades and quotes."""
-    columns = f"{KEY}, ts_event, clock, {EVENT_NS} AS ns, coalesce(ts_recv_ns, epoch_ns(ts_recv)) AS recv_ns"
+    columns = f"{KEY}, undoing, ts_event, clock, {EVENT_NS} AS ns, coalesce(ts_recv_ns, epoch_ns(ts_recv)) AS recv_ns"
     return (
         f"SELECT {KEY}, count(*) FILTER (kind = 'trades') AS trades, count(*) FILTER (kind = 'quotes') AS quotes, "
         "min(ts_event) AS first, max(ts_event) AS last, count(*) FILTER (clock = 'recv') AS recv_clock, "
         "count(*) FILTER (recv_ns < ns) AS recv_before_event, "
-        f"count(*) FILTER ({_off_session(venues)}) AS off_session "
+        f"count(*) FILTER (NOT undoing AND {_off_session(venues)}) AS off_session "
         f"FROM ({_events(trades, quotes, columns, values)}) GROUP BY ALL"
     )
 
@@ -87,10 +87,15 @@ def pauses(trades: Chosen, quotes: Chosen, limits: Limits, values: Values) -> st
 
 
 def _events(trades: Chosen, quotes: Chosen, columns: str, values: Values) -> str:
-    return " UNION ALL ".join(
-        f"SELECT kind, {columns} FROM (SELECT '{each.pinned.name}' AS kind, * FROM {each.rows(values, True, _EVENT)})"
-        for each in (trades, quotes)
-    )
+    return " UNION ALL ".join(f"SELECT kind, {columns} FROM ({_of_kind(each, values)})" for each in (trades, quotes))
+
+
+def _of_kind(of: Chosen, values: Values) -> str:
+    """The rows with the columns `kind` and `undoing`: a cancel has the session of the fill, whenever it comes."""
+    if of.pinned.name == "quotes":
+        return f"SELECT 'quotes' AS kind, false AS undoing, * FROM {of.rows(values, True, _EVENT)}"
+    rows = of.rows(values, True, (*_EVENT, "status"))
+    return f"SELECT 'trades' AS kind, coalesce({_UNDO}, false) AS undoing, * EXCLUDE (status) FROM {rows}"
 
 
 def _named(counts: str, trades: Chosen, quotes: Chosen, values: Values) -> str:

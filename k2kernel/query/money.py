@@ -8,6 +8,7 @@ instruments each trade is rounded so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from k2kernel.eligibility import policy
 from k2kernel.errors import InvalidParameter
-from k2kernel.query.bars import counting
+from k2kernel.query.bars import Counting, counting
 from k2kernel.query.exact import digits, scaled
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Values
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from k2kernel.query.selection import Selection
 
 BY = ("venue", "symbol", "session")
-COLUMNS = (*BY, "currency", "measure", "value", "n_trades")
+COLUMNS = (*BY, "currency", "measure", "value", "n_trades", "eligible")
 _FRAME = "k2_specs"
 
 
@@ -52,7 +53,7 @@ def turnover(
     clock: str = "ingest",
 ) -> Result:
     """The worth of the trades that stand and count, with the columns venue, symbol, session, currency, measure, value
-    (decimal(38, 16)) and n_trades, ordered by the first five.
+    (decimal(38, 16)), n_trades and eligible (the policy that said which trades count), ordered by the first five.
 
     `by` says which of venue, symbol and session to keep apart; the others are null, and their values are summed within
     a currency only. `measure` is `currency`; `base` for inverse instruments, whose value is in units of the base, which
@@ -66,12 +67,14 @@ def turnover(
     known = specs(trades.database, instruments, _symbols(trades.selection))
     rows, values, home = list(_rows(known)), Values(), engine.lake.settings.home
     policies = {code: policy(code, eligible, home) for code in trades.venues} or {"": policy("", eligible, home)}
-    counts = counting(policies, values).fields["vwap"] or "true"
-    text = _text(trades.rows(values, False, ("price", "size", "conditions")), counts, keys)
+    counted = counting(policies, values)
+    text = _text(trades.rows(values, False, ("price", "size", "conditions")), counted, keys)
     planned = trades.planned(text, values)
-    snapshots = {"trades": trades.pinned.snapshot_id, "instruments": instruments.snapshot_id}
+    # A policy binds what it says of open, high, low and close as well, which this statement does not name.
+    named = {name: value for name, value in planned.values.items() if re.search(rf"\${name}\b", text)}
     frames: dict[str, Callable[[], pa.Table]] = {**planned.frames, _FRAME: partial(_table, rows)}
-    return Result(trades.database, replace(planned, frames=frames), snapshots, list(COLUMNS))
+    snapshots = {"trades": trades.pinned.snapshot_id, "instruments": instruments.snapshot_id}
+    return Result(trades.database, replace(planned, values=named, frames=frames), snapshots, list(COLUMNS))
 
 
 def _keys(by: str | Sequence[str]) -> list[str]:
@@ -85,14 +88,15 @@ def _symbols(selection: Selection) -> list[str] | None:
     return None if selection.instruments is None else [item.symbol for item in selection.instruments]
 
 
-def _text(rows: str, counts: str, keys: Sequence[str]) -> str:
+def _text(rows: str, counted: Counting, keys: Sequence[str]) -> str:
     price, inverse = digits("k2_row.price"), "coalesce(k2_inverse, false)"
+    counting_rows = f"SELECT * FROM {rows} WHERE {counted.fields['vwap'] or 'true'}"
     base = scaled("size", "(k2_n::HUGEINT * 100000000)", f"(k2_d::HUGEINT * nullif({price}, 0))", 8, 16)
     groups = (
         f"SELECT venue, symbol, session, k2_currency, {inverse} AS inverse, coalesce(k2_n, 1)::HUGEINT AS n, "
         f"coalesce(k2_d, 1)::HUGEINT AS d, sum(price::DECIMAL(27, 8) * size) FILTER (NOT {inverse}) AS money, "
-        f"sum(sign(price) * {base}) FILTER ({inverse}) AS base, count(*) AS n_trades "
-        f"FROM (SELECT * FROM {rows} WHERE {counts}) k2_row LEFT JOIN {_FRAME} ON venue = k2_venue "
+        f"sum(sign(price) * {base}) FILTER ({inverse}) AS base, count(*) AS n_trades, "
+        f"{counted.label} AS eligible FROM ({counting_rows}) k2_row LEFT JOIN {_FRAME} ON venue = k2_venue "
         "AND symbol = k2_symbol AND (k2_first IS NULL OR session >= k2_first) "
         "AND (k2_until IS NULL OR session < k2_until) GROUP BY ALL"
     )
@@ -102,17 +106,13 @@ def _text(rows: str, counts: str, keys: Sequence[str]) -> str:
         "CASE WHEN NOT inverse THEN k2_currency END AS currency "
         f"FROM (SELECT * REPLACE (money::DECIMAL(38, 16) AS money) FROM ({groups}))"
     )
-    kept = ", ".join(
-        name
-        if name in keys
-        else f"CASE WHEN measure <> 'currency' THEN {name} END AS {name}"
-        if name != "session"
-        else "NULL::DATE AS session"
-        for name in BY
-    )
+    apart = {name: f"CASE WHEN measure <> 'currency' THEN {name} END" for name in ("venue", "symbol")}
+    merged = {**apart, "session": "NULL::DATE"}
+    kept = ", ".join(name if name in keys else f"{merged[name]} AS {name}" for name in BY)
     return (
         f"SELECT {', '.join(BY)}, currency, measure, sum(worth)::DECIMAL(38, 16) AS value, "
-        f"sum(n_trades)::BIGINT AS n_trades FROM (SELECT {kept}, currency, measure, worth, n_trades FROM ({each})) GROUP BY ALL ORDER BY ALL"
+        "sum(n_trades)::BIGINT AS n_trades, eligible "
+        f"FROM (SELECT {kept}, currency, measure, worth, n_trades, eligible FROM ({each})) GROUP BY ALL ORDER BY ALL"
     )
 
 
