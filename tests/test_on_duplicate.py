@@ -14,8 +14,9 @@ from k2kernel import profiles
 from k2kernel.cli import main
 from k2kernel.errors import FileFault, InvalidParameter
 from k2kernel.ingest import Options, ingest_file, repeats
+from k2kernel.ingest.runs import Runs
 from k2kernel.lake import Lake
-from tests.ingest_files import assert_accounted, assert_no_orphans, content, rows_of
+from tests.ingest_files import assert_accounted, assert_no_orphans, committed_files, content, data_files, rows_of
 from tests.lake_frames import load
 from tests.test_cli import call
 
@@ -171,6 +172,31 @@ def test_a_writer_that_came_between_makes_it_look_again(lake: Lake, monkeypatch:
     monkeypatch.setattr("k2kernel.ingest.files.drop_repeats", late)
     assert ingest(lake, write("feed.csv", REPEATED), "keep_first").rows == 4
     assert len(rows_of(lake, "trades")) == 7
+
+
+def test_what_fails_half_way_leaves_nothing_and_the_next_load_is_whole(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = [row(number, number % 5, day=day, price=number) for day in (4, 5, 6) for number in range(10)]
+    path = write("feed.csv", [*days, "not a row"])
+    real, calls = Runs.swap, []
+
+    def fail(self: Runs, *args: Any) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            raise OSError("the disk is full")
+        real(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "swap", fail)
+        with pytest.raises((OSError, FileFault), match="full"):
+            ingest(lake, path, "keep_first", max_rejects=0.5)
+    assert (prices(lake), lake.head("trades"), lake.head("dead_letter")) == ([], None, None)
+    for orphan in data_files(lake) - committed_files(lake):
+        Path(orphan).unlink()  # the file that was written when it failed; maintenance takes such files away
+    receipt = ingest(lake, path, "keep_first", max_rejects=0.5)
+    assert (receipt.rows, receipt.duplicate, receipt.rejected, receipt.lines) == (15, 15, 1, 31)
+    assert prices(lake) == sorted([0, 1, 2, 3, 4] * 3)
 
 
 def test_the_command_line_and_the_workbench(
