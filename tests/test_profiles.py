@@ -112,7 +112,7 @@ WRONG = {
     ),
     "unknown table": ('"trades"', '"trade"', "route.0", "is not one of trades, quotes"),
     "unknown column": ("price = ", "prize = ", "route.0", "prize: not a column of trades"),
-    "derived column": ("price = ", "session = ", "route.0", "session: not a column of trades"),
+    "derived column": ("price = ", "clock = ", "route.0", "clock: not a column of trades"),
     "no symbol": ('symbol = { constant = "S" }', "", "route.0", "symbol is missing"),
     "no time": ('ts_event = { column = "time", layout = "iso8601" }', "", "route.0", "give ts_event"),
     "no layout": (', layout = "iso8601"', "", "route.0", "ts_event: give its layout, or its unit"),

@@ -28,6 +28,9 @@ def ingest(
     replace: Annotated[bool, typer.Option("--replace", help="take out an earlier load of the same content")] = False,
     append_grown: Annotated[bool, typer.Option("--append-grown", help="load what a file has grown by")] = False,
     max_rejects: Annotated[float, typer.Option(help="share of lines that may be bad, 0 to 1")] = 0.01,
+    on_duplicate: Annotated[
+        str, typer.Option(help="fills that repeat a venue's id: keep_all, keep_first, keep_last or error")
+    ] = "keep_all",
     home: Home = None,
 ) -> None:
     """Load files into the lake by a profile. Each file is one commit a table or nothing; again, it adds nothing."""
@@ -47,6 +50,7 @@ def ingest(
                 replace=replace,
                 append_grown=append_grown,
                 max_rejects=max_rejects,
+                on_duplicate=on_duplicate,
                 progress=True,
             )
         except FileFault as exc:

@@ -28,6 +28,7 @@ Clock = Annotated[str, typer.Option(help="with --known-at, by what time: ingest,
 Limit = Annotated[int | None, typer.Option("--limit", "-n", help="first rows only; a table shows 20 unless told")]
 Format = Annotated[Output, typer.Option("--output", "-o", help="how rows are written")]
 Eligible = Annotated[str, typer.Option(help="which trades count: venue (the venue's policy), all, or a policy")]
+Adjustment = Annotated[str, typer.Option(help="prices across corporate actions: raw, split, dividend or all")]
 
 Hours = Annotated[str, typer.Option(help="all, rth (open to close, breaks apart), or rth+auctions")]
 
@@ -61,6 +62,7 @@ def trades(
     clock: Clock = "ingest",
     raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
     hours: Hours = "all",
+    adjustment: Adjustment = "raw",
     columns: Columns = None,
     limit: Limit = None,
     output: Format = Output.table,
@@ -69,7 +71,7 @@ def trades(
     """Trades that stand, in total order."""
     words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end}
     words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    _events("trades", _TRADES, home, limit, output, columns, raw=raw, hours=hours, **words)
+    _events("trades", _TRADES, home, limit, output, columns, raw=raw, hours=hours, adjustment=adjustment, **words)
 
 
 @app.command()
@@ -105,6 +107,7 @@ def bars(
     of: Annotated[str, typer.Option(help="trades, bid, ask or mid")] = "trades",
     eligible: Eligible = "venue",
     hours: Hours = "all",
+    adjustment: Adjustment = "raw",
     as_of: AsOf = None,
     known_at: KnownAt = None,
     clock: Clock = "ingest",
@@ -114,8 +117,8 @@ def bars(
 ) -> None:
     """Open, high, low, close, volume and VWAP by time bucket."""
     words = {"venue": venue, "session": session, "start": start, "end": end}
-    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    rows(workbench(home).bars(symbol, interval, of=of, eligible=eligible, hours=hours, **words), output, limit)
+    words |= {"hours": hours, "adjustment": adjustment, "as_of": as_of, "known_at": known_at, "clock": clock}
+    rows(workbench(home).bars(symbol, interval, of=of, eligible=eligible, **words), output, limit)
 
 
 @app.command()
@@ -168,6 +171,28 @@ def spreads(
     words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
     read = workbench(home).spread_summary if per_session else workbench(home).spreads
     rows(read(symbol, **words), output, limit, None if per_session else _SPREADS)
+
+
+@app.command()
+def turnover(
+    symbol: Symbols = None,
+    by: Annotated[str, typer.Option(help="what to keep apart: some of venue,symbol,session")] = "venue,symbol,session",
+    venue: Venue = None,
+    session: Session = None,
+    start: Start = None,
+    end: End = None,
+    eligible: Eligible = "venue",
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """The money of trades, by multiplier and price unit of each instrument; currencies are never summed."""
+    words = {"venue": venue, "session": session, "start": start, "end": end, "eligible": eligible}
+    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
+    rows(workbench(home).turnover(symbol, by=[name for name in by.split(",") if name], **words), output, limit)
 
 
 @app.command()

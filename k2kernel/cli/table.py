@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from k2kernel.cli.output import Output, record, records, rows
-from k2kernel.cli.query import AsOf, Format, Limit, snapshots
+from k2kernel.cli.output import Output, record, records, rows, write
+from k2kernel.cli.query import AsOf, Format, Limit, Session, Symbols, Venue, snapshots
 from k2kernel.cli.shared import Home, say, workbench
 
 if TYPE_CHECKING:
@@ -57,6 +57,29 @@ def diff(
         typer.echo(str(found.summary))
     if what is not What.summary:
         rows({What.symbols: found.symbols, What.bars: found.bars, What.rows: found.rows}[what](), output, limit)
+
+
+@app.command()
+def quality(
+    symbol: Symbols = None,
+    venue: Venue = None,
+    session: Session = None,
+    as_of: AsOf = None,
+    quiet: Annotated[str, typer.Option(help="a pause longer than this is a gap")] = "10m",
+    stale: Annotated[str, typer.Option(help="a quote older than this at a trade is stale")] = "10m",
+    outside: Annotated[str, typer.Option(help="share of the price that a trade may be beyond the book")] = "0.01",
+    outlier: Annotated[float, typer.Option(help="robust standard deviations from the median price")] = 10.0,
+    gaps: Annotated[str, typer.Option(help="what sequence numbers count: auto, instrument or source")] = "auto",
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """What is missing, out of order or out of line in trades and quotes: totals, or with -o a row by session."""
+    words = {"quiet": quiet, "stale": stale, "outside": outside, "outlier": outlier, "gaps": gaps}
+    found = workbench(home).quality(symbol, venue=venue, session=session, as_of=as_of, **words)
+    if output is Output.table:
+        typer.echo(repr(found))
+    else:
+        write(found.to_arrow().combine_chunks().to_batches(), output)
 
 
 @app.command()

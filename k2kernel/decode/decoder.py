@@ -189,7 +189,8 @@ class Decoder:
             faults.append(_faults(odd["source_offset"], why, route, raw))
             out = out.filter(pl.col("venue").is_in(list(unknown)).not_())
         if "session" in route.table:
-            out = out.with_columns(self._sessions.column(out))
+            said = [pl.col("session")] if "session" in out.columns else []
+            out = out.with_columns(pl.coalesce(*said, self._sessions.column(out)).alias("session"))
         return out.select(name for name in route.table.names if name in out.columns), faults
 
     def _left_out(self, frame: pl.DataFrame, raw: RawBatch, rejected: list[pl.DataFrame]) -> dict[str, int]:

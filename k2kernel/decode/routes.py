@@ -16,7 +16,7 @@ from k2kernel.errors import FileFault, InvalidParameter
 from k2kernel.profiles import Route, Value
 
 _LATER = ("session", "ts_ingest", "source")
-"""Columns that are filled once the rows are known."""
+"""Columns that are filled once the rows are known; a session only where the row does not say its own."""
 _ALLOWED = {"side": schemas.SIDES, "status": schemas.STATUSES, "clock": schemas.CLOCKS}
 
 
@@ -66,7 +66,9 @@ def compile_route(route: Route, context: Context) -> Compiled:
     if "ts_event" in table:
         compiled.columns.update(_times(route, context, compiled.steps))
     for column in table.columns:
-        if column.name not in compiled.columns and column.name not in _LATER:
+        if column.name == "session" and "session" in route.columns:
+            compiled.columns["session"] = _column(column, route, context, compiled.steps)
+        elif column.name not in compiled.columns and column.name not in _LATER:
             made = _column(column, route, context, compiled.steps)
             compiled.columns[column.name] = _required(made) if column.required else made
     return compiled

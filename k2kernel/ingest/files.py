@@ -23,6 +23,7 @@ from k2kernel.ingest.lookups import resolve
 from k2kernel.ingest.order import SequenceCheck, SequenceDisorder, by_ordinal
 from k2kernel.ingest.progress import Phase, Progress, silent
 from k2kernel.ingest.receipt import Account, Receipt, TableReceipt, total
+from k2kernel.ingest.repeats import KEEP_ALL, ON_DUPLICATE, drop_repeats
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import Lake, Provenance, SourceRecord
 from k2kernel.profiles import Lookup, Profile
@@ -70,6 +71,9 @@ def preview_file(
 def _checked(options: Options, profile: Profile) -> Options:
     if not 0 <= options.max_rejects <= 1:
         raise InvalidParameter("max_rejects", options.max_rejects, "is not a share from 0 to 1")
+    if options.on_duplicate not in ON_DUPLICATE:
+        known = f"Use one of: {', '.join(ON_DUPLICATE)}"
+        raise InvalidParameter("on_duplicate", options.on_duplicate, "is no way to treat duplicates", known)
     unknown = sorted(set(options.values) - set(profile.options))
     if unknown:
         known = ", ".join(f"--{name}" for name in profile.options) or "none"
@@ -94,6 +98,7 @@ class _Ingest:
     by_line: set[str] = field(default_factory=set)
     twins: list[tuple[Part, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    made_for: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
 
     def run(self) -> Receipt:
         state = _state(self.path)
@@ -149,6 +154,8 @@ class _Ingest:
             runs.finish()
             if _state(self.path) != state:
                 raise FileFault(str(self.path), "was changed while it was read", "Load it again when it is whole")
+            if self.options.on_duplicate != KEEP_ALL:
+                self._drop_repeats(parts, runs)
             return self._commit(parts, runs)
 
     def _order_by_line(self, part: Part, disorder: SequenceDisorder) -> None:
@@ -211,6 +218,12 @@ class _Ingest:
             "Is it the right profile? --dry-run shows what it makes of the file",
         )
 
+    def _drop_repeats(self, parts: list[Part], runs: Runs) -> None:
+        dropped = drop_repeats(self.lake, runs, parts, self.options.on_duplicate)
+        for sha256, rows in dropped.rows.items():
+            self.accounts[sha256] = self.accounts[sha256].without("trades", rows)
+        self.made_for["trades"] = (dropped.base,)
+
     def _commit(self, parts: list[Part], runs: Runs) -> dict[str, int]:
         """Commit each table's files; the rejects first."""
         gone = tuple(dict.fromkeys(digest for part in parts for digest in part.replaced))
@@ -226,7 +239,8 @@ class _Ingest:
 
     def _append(self, table: str, parts: list[Part], files: list[str], gone: tuple[str, ...]) -> int:
         try:
-            return self.lake.append(table, files, self._provenance(table, parts), replace=gone)
+            provenance, made_for = self._provenance(table, parts), self.made_for.get(table, ())
+            return self.lake.append(table, files, provenance, replace=gone, made_for=made_for)
         except CommitConflict:
             # Nothing was committed. After any other error that is not sure, and orphans do no harm.
             self.lake.discard(files)
@@ -264,10 +278,11 @@ class _Ingest:
 
     def _of(self, part: Part, snapshots: Mapping[str, int]) -> Receipt:
         account = self._account(part)
+        left_out = account.repeated
         tables = {
-            table: TableReceipt(duplicate=rows)
+            table: TableReceipt(duplicate=rows + left_out.get(table, 0))
             if table in part.present
-            else TableReceipt(rows, 0, snapshots.get(table) if rows else None)
+            else TableReceipt(rows, left_out.get(table, 0), snapshots.get(table) if rows else None)
             for table, rows in account.tables.items()
         }
         if REJECTED not in part.present:

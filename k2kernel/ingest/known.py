@@ -25,13 +25,15 @@ TABLES = (REJECTED, *(name for name in schemas.TABLES if name not in (REJECTED, 
 class Options:
     """How a file is ingested: what its profile asks for (`values`: symbol, venue, date, …), and what to do when.
 
-    `max_rejects` is the share of lines that may be rejected before the whole file is refused.
+    `max_rejects` is the share of lines that may be rejected before the whole file is refused. `on_duplicate` says what
+    becomes of fills whose venue's id another fill of the session has: keep_all, keep_first, keep_last or error.
     """
 
     values: Mapping[str, str] = field(default_factory=dict)
     replace: bool = False
     append_grown: bool = False
     max_rejects: float = 0.01
+    on_duplicate: str = "keep_all"
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
 class Account:
-    """The lines of one source: lines + fanout = rows of all tables + skipped + rejected.
+    """The lines of one source: lines + fanout = rows of all tables + repeated + skipped + rejected.
 
-    `fanout` counts a line that fed n tables n - 1 times.
+    `fanout` counts a line that fed n tables n - 1 times; `repeated` are rows by table that were left out because the
+    venue's id is that of another one.
     """
 
     lines: int = 0
@@ -19,6 +20,7 @@ class Account:
     tables: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
     rejected: int = 0
+    repeated: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Account) -> Account:
         return Account(
@@ -27,7 +29,13 @@ class Account:
             summed(self.tables, other.tables),
             summed(self.skipped, other.skipped),
             self.rejected + other.rejected,
+            summed(self.repeated, other.repeated),
         )
+
+    def without(self, table: str, repeated: int) -> Account:
+        """The same, with so many rows of a table left out."""
+        tables = {**self.tables, table: self.tables.get(table, 0) - repeated}
+        return replace(self, tables=tables, repeated=summed(self.repeated, {table: repeated}))
 
     @property
     def rows(self) -> int:
@@ -43,6 +51,7 @@ class Account:
                 "tables": dict(self.tables),
                 "skipped": dict(self.skipped),
                 "rejected": self.rejected,
+                "repeated": dict(self.repeated),
             }
         )
 
@@ -63,7 +72,9 @@ def summed(*counts: Mapping[str, int]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class TableReceipt:
-    """One table's part: rows added, rows that were there already, and the snapshot with them (None: unchanged)."""
+    """One table's part: rows added, rows that were there already (by content or the venue's id), and the snapshot with
+    them (None: unchanged).
+    """
 
     rows: int = 0
     duplicate: int = 0
@@ -97,7 +108,9 @@ class Receipt:
 
     @property
     def duplicate(self) -> int:
-        """Rows that an earlier load of the same content had brought, its rejects included."""
+        """Rows that an earlier load of the same content had brought, its rejects included, and rows that were left out
+        because the venue's id is that of another one.
+        """
         return sum(part.duplicate for part in self.tables.values())
 
     @property

@@ -68,6 +68,15 @@ class Runs:
         """The data files of a table, which are the caller's from now on, to commit or to discard."""
         return self._files.pop(table, [])
 
+    def written(self, table: str) -> list[DataFile]:
+        """The data files of a table so far."""
+        return list(self._files.get(table, ()))
+
+    def swap(self, table: str, old: DataFile, new: DataFile | None) -> None:
+        """Put another data file (None: no file) in the place of one, which is deleted."""
+        self._files[table] = [file for each in self._files[table] if (file := new if each == old else each)]
+        self._lake.discard([old.path])
+
     def _discard(self) -> None:
         done = [file for files in self._files.values() for file in files]
         done += [future.result() for _, future in self._pending if future.exception() is None]

@@ -4,6 +4,7 @@ from k2kernel.lake.files import FileSet, LakeFile
 from k2kernel.lake.lake import Lake
 from k2kernel.lake.pins import Pin
 from k2kernel.lake.provenance import Provenance, SourceRecord
+from k2kernel.lake.repeats import Repeat, Repeats
 from k2kernel.lake.rollback import Rollback
 from k2kernel.lake.snapshots import Reference, Snapshot
 from k2kernel.lake.write import DataFile
@@ -16,6 +17,8 @@ __all__ = [
     "Pin",
     "Provenance",
     "Reference",
+    "Repeat",
+    "Repeats",
     "Rollback",
     "Snapshot",
     "SourceRecord",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from k2kernel.errors import CommitConflict
 from k2kernel.lake import commit
 from k2kernel.lake.provenance import COMMIT_KEY, Provenance, SourceRecord
+from k2kernel.lake.snapshots import head
 from k2kernel.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Append:
     replacement: Replacement
     load: Callable[[], Table]
     ingests: Callable[[Table], list[Provenance]]
+    made_for: Sequence[int | None] = ()
     id: str = field(default_factory=commit.new_commit_id)
     restamped: list[str] = field(default_factory=list)
     _described: list[DataFile] | None = None
@@ -54,6 +56,10 @@ class Append:
         landed = self._landed(table)
         if landed is not None:
             return landed
+        if self.made_for and head(table.metadata) not in self.made_for:
+            raise CommitConflict(
+                self.name, "another writer was quicker, and the rows were checked against what was there"
+            )
         ingests = self.ingests(table)
         self._refuse_repeated(ingests)
         self._keep_time_order(table, ingests)

@@ -21,6 +21,7 @@ from k2kernel.lake.files import FileSet, Manifests
 from k2kernel.lake.history import History
 from k2kernel.lake.names import Names
 from k2kernel.lake.pins import Pin
+from k2kernel.lake.repeats import Repeats
 from k2kernel.lake.replacing import Replacement
 from k2kernel.lake.rollback import Rollback, roll, sources_only_in, undo_tag
 from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids
@@ -289,13 +290,30 @@ class Lake:
         """Delete data files that no snapshot refers to; those that are gone already are passed over."""
         commit.discard(self.table("ingest_log").io, paths)
 
-    def append(self, name: str, files: Sequence[str], provenance: Provenance, replace: Collection[str] = ()) -> int:
+    def repeats(
+        self, new: Sequence[str], snapshot_id: int | None, sources: Sequence[str], leaving: Collection[str] = ()
+    ) -> Repeats:
+        """The fills in data files of trades that were written, not committed, whose venue's id another one has, there
+        or in a snapshot; see `Repeats`.
+        """
+        stored = self.files("trades", snapshot_id)
+        return Repeats(self.table("trades"), self._writer, new, stored, sources=sources, leaving=leaving)
+
+    def append(
+        self,
+        name: str,
+        files: Sequence[str],
+        provenance: Provenance,
+        replace: Collection[str] = (),
+        made_for: Sequence[int | None] = (),
+    ) -> int:
         """Commit data files in exactly one snapshot of main, with their provenance, and return its id.
 
         `replace` are digests whose rows are taken out in the same snapshot. Where the last commit's `ts_ingest` is
         later than ours, the files are written again with that one: it never decreases along commits.
         CommitConflict, and nothing committed, where a part of a source is in the table already (another writer may
-        have been quicker) or where the commit keeps failing. The files are then the caller's to discard.
+        have been quicker), where `made_for` is given and another snapshot is current (None: none is), or where the
+        commit keeps failing. The files are then the caller's to discard.
         """
         replacement = Replacement(name, replace, self._writer, lambda table: self._current_files(name, table))
         return Append(
@@ -306,6 +324,7 @@ class Lake:
             replacement=replacement,
             load=lambda: self.table(name),
             ingests=lambda table: self._provenance(name, table),
+            made_for=made_for,
         ).run()
 
     def _current_files(self, name: str, table: Table) -> FileSet:

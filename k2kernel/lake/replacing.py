@@ -52,7 +52,7 @@ class Replacement:
         """Write the rows of other sources to a file of their own; False where the file has no rows of ours."""
         if file.path in self._carried:
             return True
-        rows = _read(table, file)
+        rows = read_rows(table, file)
         others = rows.filter(~rows["source"].is_in(list(self.digests)))
         if others.height == rows.height:
             return False
@@ -61,7 +61,7 @@ class Replacement:
         return True
 
 
-def _read(table: Table, file: LakeFile) -> pl.DataFrame:
+def read_rows(table: Table, file: LakeFile) -> pl.DataFrame:
     """The rows of one data file, less those deleted by position."""
     import polars as pl
     from pyiceberg.expressions import AlwaysTrue

@@ -73,7 +73,7 @@ class Writer:
         """
         _check(name, frame, session)
         location = _new_location(table, session)
-        with self._cursor() as cursor:
+        with self.cursor() as cursor:
             varying, fixed = _split(frame.select(TABLES[name].names))
             cursor.register(_FRAME, self._batches(sort(varying, TABLES[name].sort)))
             nbytes = self._copy(cursor, _selection(name, fixed), fixed, table, location)
@@ -83,7 +83,7 @@ class Writer:
         """Write the data file at `path` again with another `ts_ingest`, and return where."""
         location = f"{path.rpartition('/')[0]}/{uuid.uuid4()}.parquet"
         query = "SELECT * REPLACE ($stamp::TIMESTAMPTZ AS ts_ingest) FROM read_parquet($path, hive_partitioning=false)"
-        with self._cursor() as cursor, _readable(table.io, path) as source:
+        with self.cursor() as cursor, readable(table.io, path) as source:
             self._copy(cursor, query, {"stamp": ts_ingest.isoformat(), "path": source}, table, location)
         return location
 
@@ -100,7 +100,8 @@ class Writer:
 
         return pa.Table.from_batches(frame.to_arrow().to_batches(max_chunksize=self._settings.row_group_rows))
 
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the writer's DuckDB."""
         with self._lock:
             if self._connection is None:
                 self._connection = self._connect()
@@ -110,6 +111,7 @@ class Writer:
         import duckdb
 
         config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": self._settings.memory_limit}
+        config["temp_directory"] = str(self._settings.home / "tmp")
         if self._settings.threads is not None:
             config["threads"] = self._settings.threads
         connection = duckdb.connect(":memory:", config=config)
@@ -209,7 +211,7 @@ def _writable(io: FileIO, location: str) -> Iterator[str]:
 
 
 @contextmanager
-def _readable(io: FileIO, location: str) -> Iterator[str]:
+def readable(io: FileIO, location: str) -> Iterator[str]:
     """A local path to read: the place itself, or a scratch copy."""
     if is_local(location):
         yield str(local_path(location))

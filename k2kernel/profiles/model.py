@@ -240,7 +240,8 @@ class Route(_Part):
         writable = [name for name in schemas.TABLES if name not in ("dead_letter", "ingest_log")]
         if table is None or self.table not in writable:
             raise ValueError(f"table = {self.table!r} is not one of {', '.join(writable)}")
-        derived = {"session", "clock", "ts_event_ns", "ts_recv_ns", "extra", "ts_ingest", "source", "source_offset"}
+        derived = {"clock", "ts_event_ns", "ts_recv_ns", "extra", "ts_ingest", "source", "source_offset"}
+        derived |= set() if table.name == "trades" else {"session"}
         wrong = [name for name in self.columns if name not in table or name in derived]
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: not a column of {self.table} that a profile can give")

@@ -13,9 +13,12 @@ from k2kernel.calendars import venues as declared_venues
 from k2kernel.eligibility import Policy, policy
 from k2kernel.errors import InvalidParameter, listed
 from k2kernel.query import metadata
+from k2kernel.query.adjustment import RAW as AS_IT_IS
+from k2kernel.query.adjustment import Adjuster, Adjustment
 from k2kernel.query.bars import EVERY_QUOTE, QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
 from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
 from k2kernel.query.catalogue import Catalogue
+from k2kernel.query.chosen import Chosen
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.diff import Diff
 from k2kernel.query.hours import parse_hours
@@ -85,17 +88,21 @@ class QueryEngine:
         hours: str = "all",
         limit: int | None = None,
         columns: Sequence[str] | None = None,
+        adjustment: str = "raw",
     ) -> Result:
         """The fills that stand, or every row received where `raw`: all columns of the contract, in the total order.
 
         `hours` is `all`, `rth` (from the open to the close of the venue's session, breaks apart) or `rth+auctions` (the
         prints of auctions too: by their conditions, and in the venue's auction windows); the result's `notes` say what
-        is unsure about them. `limit` keeps the first rows of the order. AmbiguousSymbol where a symbol is on several
-        venues and `venue` is not given; UnknownSymbol where neither trades nor quotes have it.
+        is unsure about them. `adjustment` split, dividend or all multiplies price and size by the factors of corporate
+        actions (see `k2kernel.query.adjustment`); they are decimal(38, 12) then, and a last column says it.
+
+        `limit` keeps the first rows of the order. AmbiguousSymbol where a symbol is on several venues and `venue` is
+        not given; UnknownSymbol where neither trades nor quotes have it.
         """
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when)
-        return self._events(self._within(wanted, hours), raw, limit, columns)
+        return self._events(self._within(wanted, hours), raw, limit, columns, adjustment)
 
     def quotes(
         self,
@@ -116,7 +123,7 @@ class QueryEngine:
         """The quotes, with the words of `trades`; `raw` changes nothing, because no quote is ever undone."""
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when)
-        return self._events(self._within(wanted, hours), raw, limit, columns)
+        return self._events(self._within(wanted, hours), raw, limit, columns, AS_IT_IS)
 
     def bars(
         self,
@@ -130,6 +137,7 @@ class QueryEngine:
         of: str = "trades",
         eligible: str = "venue",
         hours: str = "all",
+        adjustment: str = "raw",
         as_of: AsOfLike = None,
         known_at: Moment = None,
         clock: str = "ingest",
@@ -150,7 +158,9 @@ class QueryEngine:
         wanted = self._within(wanted, hours)
         names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
         planned, zone = self._bars(wanted, parsed, of, eligible)
-        return Result(self._database, planned, wanted.snapshots, list(names), zone, **wanted.within)
+        by = self._adjustment(adjustment, wanted)
+        planned, columns = by.bars(planned, parsed, of), by.columns(names)
+        return Result(self._database, planned, by.snapshots, columns, zone, **wanted.within)
 
     def summary(
         self,
@@ -252,6 +262,15 @@ class QueryEngine:
             pins[name] = When(own.as_of).pin(self.lake, own.table) if own else when.pin(self.lake, NAMES[name])
         return pins
 
+    def chosen(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> Chosen:
+        """The rows that are asked for, for statements of other parts; none where the table has no such state."""
+        if self.lake.state(table, when.as_of) is None:
+            return Chosen(Pinned(self.lake, table, None), Selection(wanted), self._database, ())
+        found = self._selected(table, symbol, venue, wanted, when)
+        scan = found.selection.scan(found.pinned)
+        codes = venue_codes(found.selection, scan, self._catalogue) if table in KINDS else ()
+        return Chosen(found.pinned, found.selection, self._database, tuple(codes))
+
     def _selected(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> Wanted:
         """The pinned table, and which of its rows are asked for.
 
@@ -277,8 +296,14 @@ class QueryEngine:
         pins = (when.base_or_none(self.lake, kind) for kind in KINDS if kind != table)
         return [pinned for pinned in pins if pinned is not None]
 
-    def _events(self, wanted: Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None) -> Result:
-        pinned, selection = wanted.pinned, wanted.selection
+    def _adjustment(self, kind: str, wanted: Wanted) -> Adjustment:
+        adjuster = Adjuster(self._database, self._catalogue, self._bars_of)
+        return adjuster.plan(kind, wanted.pinned, wanted.selection, wanted.when)
+
+    def _events(
+        self, wanted: Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None, adjustment: str
+    ) -> Result:
+        pinned, selection, by = wanted.pinned, wanted.selection, self._adjustment(adjustment, wanted)
         names, most = _columns(pinned.name, columns), parse_limit(limit)
         values, scan = Values(), selection.scan(pinned)
         conditions = selection.conditions(values)
@@ -286,12 +311,13 @@ class QueryEngine:
             scan = Scan(pinned, leading(scan.files, most), scan.undoing)
         order = order_by(scan.files, self._catalogue.bounds(scan.files), selection.one_instrument)
         marked = ("conditions",) if selection.hours is not None else ()
-        text = f"SELECT {', '.join(names)} FROM {scan.of(*names, *marked).relation(raw, values.bind)}"
+        rows = by.rows(scan.of(*names, *marked).relation(raw, values.bind), names, values)
+        text = f"SELECT {', '.join(by.columns(names))} FROM {rows}"
         text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
         text += f" ORDER BY {order}"
         text += f" LIMIT {values.bind(most)}" if most is not None else ""
-        planned, zone = query(text, values, scan), self._zone(selection, scan)
-        return Result(self._database, planned, wanted.snapshots, list(names), zone, **wanted.within)
+        planned, zone = by.on(query(text, values, scan)), self._zone(selection, scan)
+        return Result(self._database, planned, by.snapshots, by.columns(names), zone, **wanted.within)
 
     def _zone(self, selection: Selection, scan: Scan) -> str | None:
         """The zone of the one venue that the rows are of, for displays; None where there are several or none."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-_DIGITS = "replace(abs({})::VARCHAR, '.', '')::HUGEINT"
-"""The digits of a decimal as an integer: exact, where a product with a power of ten might not fit."""
+from decimal import Decimal
+
+
+def digits(column: str) -> str:
+    """The digits of a decimal as an integer: exact, where a product with a power of ten might not fit."""
+    return f"replace(abs({column})::VARCHAR, '.', '')::HUGEINT"
 
 
 def with_vwap(rows: str, notional: str, volume: str) -> str:
@@ -19,11 +23,26 @@ def with_ratio(rows: str, numerator: str, denominator: str, name: str) -> str:
     1e-8, so numerator / denominator * 1e4 counts 1e-12. It is divided in two steps, because numerator * 1e4 may not
     fit. Each step is a SELECT of its own: nested expressions would be bound many times over.
     """
-    digits = f"SELECT *, {_DIGITS.format(numerator)} AS k2_n, {_DIGITS.format(denominator)} AS k2_v FROM ({rows})"
-    whole = f"SELECT *, k2_n // nullif(k2_v, 0) AS k2_w, k2_n % nullif(k2_v, 0) * 10000 AS k2_m FROM ({digits})"
+    whole = f"SELECT *, {digits(numerator)} AS k2_n, {digits(denominator)} AS k2_v FROM ({rows})"
+    whole = f"SELECT *, k2_n // nullif(k2_v, 0) AS k2_w, k2_n % nullif(k2_v, 0) * 10000 AS k2_m FROM ({whole})"
     parts = f"SELECT *, k2_w * 10000 + k2_m // k2_v AS k2_q, k2_m % k2_v * 2 AS k2_r FROM ({whole})"
     up = "CASE WHEN k2_r > k2_v OR (k2_r = k2_v AND k2_q % 2 = 1) THEN 1 ELSE 0 END"
     rounded = f"SELECT *, (k2_q + {up}) * (sign({numerator}) * sign({denominator})) AS k2_e FROM ({parts})"
     ones, rest = "(k2_e // 1000000000000)::DECIMAL(26, 0)", "(k2_e % 1000000000000)::DECIMAL(12, 0)"
     ratio = f"({ones} + {rest} * 0.000000000001::DECIMAL(13, 12))::DECIMAL(38, 12)"
     return f"SELECT * EXCLUDE (k2_n, k2_v, k2_w, k2_m, k2_q, k2_r, k2_e), {ratio} AS {name} FROM ({rounded})"
+
+
+def scaled(column: str, numerator: str, denominator: str, scale: int, to: int) -> str:
+    """The SQL of column * numerator / denominator as DECIMAL(38, to), rounded half to even; null where one of them is.
+
+    `column` has `scale` decimals, at most `to`. The two others are positive integers in SQL whose product fits a
+    HUGEINT: the whole part is multiplied after the division and the rest before it, so that what fits comes out.
+    """
+    whole = f"({digits(column)} * {10 ** (to - scale)})"
+    rest = f"({whole} % {denominator} * {numerator})"
+    down = f"({whole} // {denominator} * {numerator} + {rest} // {denominator})"
+    twice = f"({rest} % {denominator} * 2)"
+    up = f"CASE WHEN {twice} > {denominator} OR ({twice} = {denominator} AND {down} % 2 = 1) THEN 1 ELSE 0 END"
+    unit = f"{Decimal(1).scaleb(-to):f}::DECIMAL({to + 1}, {to})"
+    return f"((({down} + {up}) * sign({column}))::DECIMAL(38, 0) * {unit})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -49,10 +49,12 @@ class Field:
 
 
 class Values:
-    """The values bound to one statement: `bind(value)` keeps it and returns the `$name` that stands for it."""
+    """The values bound to one statement (some of them `bound` before): `bind(value)` keeps it and returns the `$name`
+    that stands for it.
+    """
 
-    def __init__(self) -> None:
-        self.bound: dict[str, object] = {}
+    def __init__(self, bound: Mapping[str, object] | None = None) -> None:
+        self.bound: dict[str, object] = dict(bound or {})
         self._names: dict[str, str] = {}
 
     def bind(self, value: object) -> str:

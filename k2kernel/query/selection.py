@@ -11,7 +11,7 @@ from k2kernel.errors import InvalidParameter
 from k2kernel.query.hours import Hours
 from k2kernel.query.order import EVENT_NS
 from k2kernel.query.scan import Pinned, Scan, Values
-from k2kernel.times import Range
+from k2kernel.times import Range, from_ns
 
 if TYPE_CHECKING:
     from k2kernel.lake import LakeFile
@@ -52,6 +52,16 @@ class Selection:
         """True where a file's rows are either all selected or not at all, so that statistics can count them."""
         by_time = isinstance(self.range.start, int) or isinstance(self.range.end, int)
         return self.instruments is None and self.venue is None and self.hours is None and not by_time
+
+    @property
+    def first_session(self) -> date | None:
+        """A session before which no row is; None where that is open."""
+        sessions = self.session_bounds()
+        bounds = [] if sessions is None or sessions[0] == date.min else [sessions[0]]
+        if isinstance(self.range.start, int):
+            # A session may start a day before or after the date of its first instant in UTC.
+            bounds.append(from_ns(self.range.start).date() - _DAY)
+        return max(bounds, default=None)
 
     def scan(self, pinned: Pinned) -> Scan:
         """The files of a pinned table that may hold such rows."""

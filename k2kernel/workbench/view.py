@@ -10,6 +10,7 @@ from k2kernel.times import AsOf, AsOfLike, parse_as_of
 
 if TYPE_CHECKING:
     from k2kernel.lake import Lake, Snapshot
+    from k2kernel.quality import Quality
     from k2kernel.query import Joins, QueryEngine, Result, Summary
     from k2kernel.query.computed import Rows
     from k2kernel.replay import Replay, ReplayEngine
@@ -77,6 +78,18 @@ class View:
     ) -> Result:
         """Trades with the move of the mid after them; see `Joins.markouts` for the words."""
         return self._joins.markouts(symbol, horizons, **self._pinned(words))
+
+    def turnover(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """The money of trades by instrument and session, per currency; see `k2kernel.query.money.turnover`."""
+        from k2kernel.query.money import turnover
+
+        return turnover(self._engine, symbol, **self._pinned(words))
+
+    def quality(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Quality:
+        """What is missing, out of order or out of line; see `k2kernel.quality.quality`."""
+        from k2kernel.quality import quality
+
+        return quality(self._engine, symbol, **self._pinned(words))
 
     def sql(self, text: str, params: Mapping[str, object] | Sequence[object] | None = None, **words: Any) -> Result:
         """One read-only statement; a table with its own FOR VERSION AS OF is read at that."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from k2kernel.ingest import Options, Progress, Receipt
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot
     from k2kernel.profiles import Profile
+    from k2kernel.quality import Quality
     from k2kernel.query import Diff, Joins, QueryEngine, Result, Summary
     from k2kernel.query.computed import Rows
     from k2kernel.replay import Replay, ReplayEngine
@@ -96,6 +97,7 @@ class Workbench:
         replace: bool = False,
         append_grown: bool = False,
         max_rejects: float = 0.01,
+        on_duplicate: str = "keep_all",
         progress: bool | Progress = False,
     ) -> Receipt:
         """Load files (paths or globs) by a profile; each file is one commit per table, or nothing.
@@ -104,11 +106,16 @@ class Workbench:
         again adds nothing; `replace` takes the earlier load out in the same commit; `append_grown` loads what a file
         has grown by. `max_rejects` is the share of lines (0 to 1) that may be bad. `progress=True` shows a bar.
 
+        `on_duplicate` is about fills with an id of the venue that another fill of the same (venue, symbol, session)
+        has, in the file or in the table: `keep_all` of them (the default, and all that there is for sources without
+        ids), `keep_first` (stored rows come first), `keep_last` of the file (an error where the table has one), or
+        `error`, which names the first. What is left out is counted as duplicate.
+
         `FileFault` where a file cannot be loaded; files before it in `paths` are loaded then.
         """
         from k2kernel import ingest
 
-        wanted = self._options(symbol, venue, options, replace, append_grown, max_rejects)
+        wanted = self._options(symbol, venue, options, replace, append_grown, max_rejects, on_duplicate)
         chosen = self.profile(profile)
         files = expand(paths)
         if "lake" not in self.__dict__:
@@ -141,13 +148,13 @@ class Workbench:
 
     @staticmethod
     def _options(
-        symbol: str | None, venue: str | None, options: Mapping[str, str] | None, *how: bool | float
+        symbol: str | None, venue: str | None, options: Mapping[str, str] | None, *how: bool | float | str
     ) -> Options:
         from k2kernel.ingest import Options
 
         named = {"symbol": symbol, "venue": venue}
         values = {**(options or {}), **{name: text for name, text in named.items() if text is not None}}
-        return Options(values, *how)  # type: ignore[arg-type]  # replace, append_grown, max_rejects in order
+        return Options(values, *how)  # type: ignore[arg-type]  # those after values, in order
 
     def trades(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
         """Trades in total order; see `QueryEngine.trades` for the words."""
@@ -196,6 +203,12 @@ class Workbench:
     ) -> Result:
         """Trades with the move of the mid after them; see `Joins.markouts` for the words."""
         return self.joins.markouts(symbol, horizons, **words)
+
+    def turnover(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """The money of trades by instrument and session, per currency; see `k2kernel.query.money.turnover`."""
+        from k2kernel.query.money import turnover
+
+        return turnover(self.engine, symbol, **words)
 
     def sql(
         self,
@@ -253,6 +266,12 @@ class Workbench:
         from k2kernel.workbench.view import View
 
         return View(self.lake, self.engine, self.replays, as_of)
+
+    def quality(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Quality:
+        """What is missing, out of order or out of line, by instrument and session; see `k2kernel.quality.quality`."""
+        from k2kernel.quality import quality
+
+        return quality(self.engine, symbol, **words)
 
     def diff(self, table: str, a: AsOfLike, b: AsOfLike = None) -> Diff:
         """What differs between two states of a table (`b` None: now): rows, symbols and bars."""

@@ -1,0 +1,212 @@
+"""Prices across splits and dividends: backward factors by ex-date, from `corporate_actions`, applied exactly.
+
+Every price before an ex-date is multiplied by the factor of the action, so that the last session keeps its prices:
+
+- a split of `ratio` new shares for an old one: price * 1 / ratio, size * ratio;
+- a dividend: price * (1 - amount / close), with the last close before the ex-date that counts by the venue's policy;
+  the sizes stay. `amount` is `net_amount`, the cash paid, or `gross_amount` where only that is there.
+
+These are the multipliers of the CRSP standards, as Yahoo Finance documents them ("What is the adjusted close?"): with
+both, the change of the adjusted close is the total return with dividends reinvested. Amounts of one ex-date are summed.
+A factor is a product of fractions, exact as long as its denominator is below 10^18, else the nearest such fraction.
+What it gives is rounded half to even: prices, VWAP and sizes of trades at twelve decimals, volumes at eight, notional
+at sixteen. Mergers change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from k2kernel.errors import InvalidParameter
+from k2kernel.query.actions import Action, Factors, bounded, factors, read_actions
+from k2kernel.query.buckets import SESSION, Interval
+from k2kernel.query.connection import Database, Query
+from k2kernel.query.exact import scaled
+from k2kernel.query.scan import Pinned, Values
+from k2kernel.query.selection import Instrument, Selection
+from k2kernel.query.units import Spec, specs
+from k2kernel.times import Range
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from k2kernel.query.catalogue import Catalogue
+    from k2kernel.query.diff import BarsOf
+    from k2kernel.query.when import When
+
+RAW, ADJUSTMENTS = "raw", ("raw", "split", "dividend", "all")
+_FRAME = "k2_factors"
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """An adjustment `kind` with its factors, to be put around statements; `raw` leaves them as they are.
+
+    `snapshots` are those of the tables that answer with it.
+    """
+
+    kind: str
+    snapshots: Mapping[str, int | None]
+    factors: Sequence[Factors] = ()
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """The columns of an answer: `adjustment` is the last one, where there is one."""
+        return [*names] if self.kind == RAW else [*names, "adjustment"]
+
+    def on(self, planned: Query) -> Query:
+        """The query with what `rows` reads."""
+        return planned if self.kind == RAW else replace(planned, frames={**planned.frames, _FRAME: self._frame})
+
+    def rows(self, rows: str, columns: Collection[str], values: Values) -> str:
+        """What to put after FROM for trades: `rows` (something to select from) with adjusted price and size."""
+        if self.kind == RAW:
+            return rows
+        return self._joined(rows, {name: 12 for name in ("price", "size") if name in columns}, {}, values)
+
+    def bars(self, planned: Query, interval: Interval, of: str) -> Query:
+        """A query of bars, adjusted: prices and VWAP are decimal(38, 12) then."""
+        if self.kind == RAW:
+            return planned
+        if not interval.within_session:
+            problem, remedy = "an adjusted bar is of one session", "Ask for session or 1d bars, and group those"
+            raise InvalidParameter("interval", interval.text, problem, remedy)
+        values = Values(planned.values)
+        prices = dict.fromkeys(("open", "high", "low", "close"), 12)
+        to = {**prices, "vwap": 12, "volume": 8, "notional": 16} if of == "trades" else prices
+        given = {"vwap": 12, "notional": 16} | (dict.fromkeys(prices, 9) if of == "mid" else {})
+        text = f"FROM {self._joined(f'({planned.text})', to, given, values)} ORDER BY ts_open, venue, symbol, session"
+        return self.on(replace(planned, text=text, values=values.bound))
+
+    def _joined(self, rows: str, to: Mapping[str, int], given: Mapping[str, int], values: Values) -> str:
+        adjusted = (f"{self._scaled(name, given.get(name, 8), scale)} AS {name}" for name, scale in to.items())
+        replaced = f" REPLACE ({', '.join(adjusted)})" if to else ""
+        return (
+            f"(SELECT k2_row.*{replaced}, {values.bind(self.kind)}::VARCHAR AS adjustment FROM {rows} k2_row "
+            f"LEFT JOIN {_FRAME} k2_by ON k2_by.k2_symbol = k2_row.symbol AND k2_by.k2_venue = k2_row.venue "
+            "AND (k2_by.k2_first IS NULL OR k2_row.session >= k2_by.k2_first) AND k2_row.session < k2_by.k2_until)"
+        )
+
+    def _scaled(self, name: str, scale: int, to: int) -> str:
+        kind = {"volume": "size", "size": "size", "notional": "money"}.get(name, "price")
+        top, bottom = (f"coalesce(k2_{kind}_{end}, 1)::HUGEINT" for end in ("n", "d"))
+        return scaled(f"k2_row.{name}", top, bottom, scale, to)
+
+    def _frame(self) -> pa.Table:
+        import pyarrow as pa
+
+        ends = [(f"k2_{kind}_{end}", pa.int64()) for kind in ("price", "size", "money") for end in ("n", "d")]
+        texts, days = [("k2_symbol", pa.string()), ("k2_venue", pa.string())], [pa.field("k2_first", pa.date32())]
+        schema = pa.schema([*texts, *days, ("k2_until", pa.date32()), *ends])
+        return pa.Table.from_pylist([_row(each) for each in self.factors], schema=schema)
+
+
+def _row(each: Factors) -> dict[str, object]:
+    values: dict[str, object] = {"k2_symbol": each.instrument.symbol, "k2_venue": each.instrument.venue}
+    values |= {"k2_first": each.first, "k2_until": each.until}
+    for kind, factor in (("price", each.price), ("size", each.size), ("money", bounded(each.price * each.size))):
+        values |= {f"k2_{kind}_n": factor.numerator, f"k2_{kind}_d": factor.denominator}
+    return values
+
+
+@dataclass(frozen=True)
+class Adjuster:
+    """Plans adjustments of a pinned table, from the other tables as they stand at `when`."""
+
+    database: Database
+    catalogue: Catalogue
+    bars_of: BarsOf
+
+    def plan(self, kind: str, pinned: Pinned, selection: Selection, when: When) -> Adjustment:
+        """The adjustment of the selected rows of `pinned`; InvalidParameter where reference data is missing."""
+        if kind not in ADJUSTMENTS:
+            raise InvalidParameter("adjustment", kind, "is no adjustment", f"Use one of: {', '.join(ADJUSTMENTS)}")
+        snapshots = {pinned.name: pinned.snapshot_id}
+        if kind == RAW:
+            return Adjustment(kind, snapshots)
+        actions = when.pin(pinned.lake, "corporate_actions")
+        if not actions.files.files:
+            remedy = "Load them, say with the profiles asx-dividends and asx-splits, or ask for adjustment='raw'"
+            raise InvalidParameter("adjustment", kind, "corporate_actions has no rows", remedy)
+        snapshots |= {"corporate_actions": actions.snapshot_id}
+        found = read_actions(self.database, actions, selection, kind)
+        if not found:
+            return Adjustment(kind, snapshots)
+        trades = pinned if pinned.name == "trades" else when.pin(pinned.lake, "trades")
+        instruments = when.pin(pinned.lake, "instruments")
+        snapshots |= {"trades": trades.snapshot_id, "instruments": instruments.snapshot_id}
+        known = specs(self.database, instruments, sorted({action.instrument.symbol for action in found}))
+        made = factors(
+            found,
+            self._sessions(pinned, found),
+            lambda dividends: self._closes(trades, dividends),
+            lambda action: _spec(action, known),
+        )
+        return Adjustment(kind, snapshots, list(made))
+
+    def _sessions(self, pinned: Pinned, actions: Iterable[Action]) -> dict[Instrument, list[date]]:
+        """The sessions of every instrument that has actions, ascending."""
+        import pyarrow.compute as pc
+
+        wanted = {action.instrument for action in actions}
+        entries = self.catalogue.entries(pinned)
+        symbols = pc.is_in(entries["symbol"], value_set=_texts(item.symbol for item in wanted))
+        found: dict[Instrument, list[date]] = {item: [] for item in wanted}
+        for row in entries.filter(symbols).select(["symbol", "venue", "session"]).to_pylist():
+            found.setdefault(Instrument(row["symbol"], row["venue"]), []).append(row["session"])
+        return {item: sorted(days) for item, days in found.items()}
+
+    def _closes(self, trades: Pinned, actions: Collection[Action]) -> dict[Action, Decimal]:
+        """The last close before each ex-date, looked for session by session."""
+        sessions = self._sessions(trades, actions)
+        found: dict[Action, Decimal] = {}
+        left = {action: _before(sessions[action.instrument], action.ex_date) for action in actions}
+        while left:
+            at = {action: day for action, days in left.items() if (day := next(days, None)) is not None}
+            closes = self._session_closes(trades, {(action.instrument, day) for action, day in at.items()})
+            found |= {
+                action: closes[action.instrument, day]
+                for action, day in at.items()
+                if (action.instrument, day) in closes
+            }
+            left = {action: left[action] for action in at if action not in found}
+        return found
+
+    def _session_closes(
+        self, trades: Pinned, wanted: Collection[tuple[Instrument, date]]
+    ) -> dict[tuple[Instrument, date], Decimal]:
+        days = {day for _, day in wanted}
+        part = trades.only(file for file in trades.files if file.session is None or file.session in days)
+        selection = Selection(Range(), tuple({instrument for instrument, _ in wanted}))
+        rows = self.database.arrow(self.bars_of(part, selection, Interval(SESSION), "trades", "venue"))
+        closes = rows.select(["symbol", "venue", "session", "close"]).to_pylist()
+        return {
+            (Instrument(row["symbol"], row["venue"]), row["session"]): row["close"]
+            for row in closes
+            if row["close"] is not None
+        }
+
+
+def _texts(texts: Iterable[str]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array(sorted(set(texts)), pa.string())
+
+
+def _before(sessions: Sequence[date], day: date) -> Iterator[date]:
+    return (session for session in reversed(sessions) if session < day)
+
+
+def _spec(action: Action, known: Mapping[Instrument, Sequence[Spec]]) -> Spec:
+    """What `instruments` says of an action's instrument at its ex-date."""
+    rows = known.get(action.instrument, ())
+    found = next((spec for spec in rows if spec.holds(action.ex_date)), None)
+    if found is None or found.currency is None:
+        problem = (
+            f"{action} is in {action.currency or 'no currency'}, and instruments does not say what the price is in"
+        )
+        raise InvalidParameter("adjustment", action.kind, problem, "Load the instrument with its price_currency")
+    return found
