@@ -95,10 +95,9 @@ class QueryEngine:
         `hours` is `all`, `rth` (from the open to the close of the venue's session, breaks apart) or `rth+auctions` (the
         prints of auctions too: by their conditions, and in the venue's auction windows); the result's `notes` say what
         is unsure about them. `adjustment` split, dividend or all multiplies price and size by the factors of corporate
-        actions (see `k2kernel.query.adjustment`); they are decimal(38, 12) then, and a last column says it.
-
-        `limit` keeps the first rows of the order. AmbiguousSymbol where a symbol is on several venues and `venue` is
-        not given; UnknownSymbol where neither trades nor quotes have it.
+        actions (see `k2kernel.query.adjustment`): decimal(38, 12), and a last column says it. `limit` keeps the first
+        rows of the order. AmbiguousSymbol where a symbol is on several venues and `venue` is not given; UnknownSymbol
+        where neither trades nor quotes have it.
         """
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when)
@@ -159,8 +158,9 @@ class QueryEngine:
         names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
         planned, zone = self._bars(wanted, parsed, of, eligible)
         by = self._adjustment(adjustment, wanted)
-        planned, columns = by.bars(planned, parsed, of), by.columns(names)
-        return Result(self._database, planned, by.snapshots, columns, zone, **wanted.within)
+        return Result(
+            self._database, by.bars(planned, parsed, of), by.snapshots, by.columns(names), zone, **wanted.within
+        )
 
     def summary(
         self,

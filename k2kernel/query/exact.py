@@ -23,8 +23,8 @@ def with_ratio(rows: str, numerator: str, denominator: str, name: str) -> str:
     1e-8, so numerator / denominator * 1e4 counts 1e-12. It is divided in two steps, because numerator * 1e4 may not
     fit. Each step is a SELECT of its own: nested expressions would be bound many times over.
     """
-    whole = f"SELECT *, {digits(numerator)} AS k2_n, {digits(denominator)} AS k2_v FROM ({rows})"
-    whole = f"SELECT *, k2_n // nullif(k2_v, 0) AS k2_w, k2_n % nullif(k2_v, 0) * 10000 AS k2_m FROM ({whole})"
+    both = f"SELECT *, {digits(numerator)} AS k2_n, {digits(denominator)} AS k2_v FROM ({rows})"
+    whole = f"SELECT *, k2_n // nullif(k2_v, 0) AS k2_w, k2_n % nullif(k2_v, 0) * 10000 AS k2_m FROM ({both})"
     parts = f"SELECT *, k2_w * 10000 + k2_m // k2_v AS k2_q, k2_m % k2_v * 2 AS k2_r FROM ({whole})"
     up = "CASE WHEN k2_r > k2_v OR (k2_r = k2_v AND k2_q % 2 = 1) THEN 1 ELSE 0 END"
     rounded = f"SELECT *, (k2_q + {up}) * (sign({numerator}) * sign({denominator})) AS k2_e FROM ({parts})"

@@ -8,7 +8,6 @@ instruments each trade is rounded so.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -71,10 +70,11 @@ def turnover(
     text = _text(trades.rows(values, False, ("price", "size", "conditions")), counted, keys)
     planned = trades.planned(text, values)
     # A policy binds what it says of open, high, low and close as well, which this statement does not name.
-    named = {name: value for name, value in planned.values.items() if re.search(rf"\${name}\b", text)}
     frames: dict[str, Callable[[], pa.Table]] = {**planned.frames, _FRAME: partial(_table, rows)}
     snapshots = {"trades": trades.pinned.snapshot_id, "instruments": instruments.snapshot_id}
-    return Result(trades.database, replace(planned, values=named, frames=frames), snapshots, list(COLUMNS))
+    return Result(
+        trades.database, replace(planned, values=values.named_in(text), frames=frames), snapshots, list(COLUMNS)
+    )
 
 
 def _keys(by: str | Sequence[str]) -> list[str]:
