@@ -278,3 +278,16 @@ def test_the_summary_of_each_session(sample: k2.Workbench, sides: str, rule: str
         for name in ("effective_spread", "realised_spread"):
             assert row[name] == oracles.weighted([(cost[name], size) for size, cost in costs[key]])
     assert {row["eligible"] for row in found} == {"asx", "cta", "all"}
+
+
+def test_hours_choose_trades_and_what_is_weighed_but_not_the_quotes_beside_them(lake: Lake) -> None:
+    """The Australian session opens at 10:00, which is second 0."""
+    quotes = [quote(-60, "9", "11"), quote(-30, "9", "10"), quote(60, "9", "13"), quote(90, "9", "11")]
+    wb = workbench(lake, [trade(-45, "11"), trade(30, "10")], quotes)
+    found = wb.spreads("BHP", hours="rth")
+    assert (found.hours, [(row["price"], row["ask_px"]) for row in rows(found)]) == (
+        "rth",
+        [(Decimal(10), Decimal(10))],
+    )
+    (total,) = rows(wb.spread_summary("BHP", hours="rth"))
+    assert [total[name] for name in ("quotes", "time_weighted_spread", "trades", "effective_spread")] == [2, 4, 1, 1]

@@ -31,10 +31,12 @@ class Computed(Result):
         make: Make,
         snapshots: Mapping[str, int | None],
         columns: list[str],
-        zone: str | None = None,
+        like: Result | None = None,
     ) -> None:
+        """Zone, hours and notes are those of `like`."""
         shown = Query(f"SELECT * FROM {_NAME}", frames={_NAME: self.to_arrow})
-        super().__init__(database, shown, snapshots, columns, zone)
+        zone, hours, notes = (None, "all", ()) if like is None else (like.zone, like.hours, like.notes)
+        super().__init__(database, shown, snapshots, columns, zone, hours=hours, notes=notes)
         self._make = make
 
     def to_polars(self) -> pl.DataFrame:

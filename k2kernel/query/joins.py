@@ -78,9 +78,9 @@ class Joins:
         def make(timeout: float | None) -> pl.DataFrame:
             return how.join(scanned(one, timeout), scanned(other, timeout))
 
-        zone = one.zone if isinstance(one, Result) else None
         columns = how.columns(one.columns, other.columns)
-        return Computed(self._engine.database, make, pinned(one, other), columns, zone)
+        like = one if isinstance(one, Result) else None
+        return Computed(self._engine.database, make, pinned(one, other), columns, like)
 
     def nbbo(
         self,
@@ -112,7 +112,7 @@ class Joins:
             return nbbo(found, instants(found, on, "quotes"), stale=old, exclude=codes)
 
         columns = nbbo_columns(quotes.columns)
-        return Computed(self._engine.database, make, quotes.snapshots, columns, quotes.zone)
+        return Computed(self._engine.database, make, quotes.snapshots, columns, quotes)
 
     def spreads(self, symbol: str | Sequence[str] | None = None, *, horizon: Duration = "5m", **words: Any) -> Result:
         """Trades that stand, in total order, with the quote that prevails at each and what the trade cost against it.
@@ -133,10 +133,10 @@ class Joins:
         A column is null where a part of its formula is missing: all of them with a one-sided quote, the last two ratios
         where the sizes are unknown or 0 together. A locked spread is 0, a crossed one negative.
 
-        Other words: `venue, session, start, end, as_of, known_at, clock, limit` choose the trades, as in `trades`;
-        `on, inclusive, tolerance, sides, book` say which quote prevails, as in `asof`, always of the session of the
-        trade; `lag` (default `0s`) is how old a quote must be to give a sign. The last quote of a session stands at
-        every horizon beyond it.
+        Other words: `venue, session, start, end, hours, as_of, known_at, clock, limit` choose the trades, as in
+        `trades`; `on, inclusive, tolerance, sides, book` say which quote prevails, as in `asof`, always of the session
+        of the trade and of any hours; `lag` (default `0s`) is how old a quote must be to give a sign. The last quote of
+        a session stands at every horizon beyond it.
         """
         return self._beside(symbol, [horizon], "horizon", words, select=spreads, columns=[*TRADE, *QUOTE, *MEASURES])
 
@@ -186,16 +186,18 @@ class Joins:
             raise InvalidParameter(given[0], words[given[0]], "cuts a session", "Use session=, or spreads")
         words = {"session": session, "sides": sides, **words}
         how, trades, quotes = self._words(symbol, [horizon], "horizon", words)
+        within = quotes if trades.hours == "all" else self._engine.quotes(symbol, columns=QUOTE_SCAN, **_which(words))
 
         def make(timeout: float | None) -> pa.Table:
             rows, found = scanned(trades, timeout), scanned(quotes, timeout)
             venues = sorted({*rows["venue"].unique(), *found["venue"].unique()})
             values = Values()
             counts = counting(self._engine.policies(venues, eligible), values)
-            frames = {"k2_trades": how.rows(rows, found), "k2_quotes": how.standing(found)}
+            standing = how.standing(found if within is quotes else scanned(within, timeout))
+            frames = {"k2_trades": how.rows(rows, found), "k2_quotes": standing}
             return self._sql(summary("k2_quotes", "k2_trades", counts, sides), values, timeout, **frames)
 
-        return Computed(self._engine.database, make, pinned(trades, quotes), list(SUMMARY), trades.zone)
+        return Computed(self._engine.database, make, pinned(trades, quotes), list(SUMMARY), trades)
 
     def _beside(
         self,
@@ -214,7 +216,7 @@ class Joins:
             rows = how.rows(scanned(trades, timeout), scanned(quotes, timeout))
             return self._sql(select("k2_rows"), Values(), timeout, k2_rows=rows)
 
-        return Computed(self._engine.database, make, pinned(trades, quotes), columns, trades.zone)
+        return Computed(self._engine.database, make, pinned(trades, quotes), columns, trades)
 
     def _words(
         self, symbol: str | Sequence[str] | None, horizons: Sequence[Duration], named: str, words: Mapping[str, Any]
@@ -226,9 +228,9 @@ class Joins:
         after = tuple(parse_duration(length, named) for length in horizons)
         lag = parse_duration(words.get("lag", "0s"), "lag")
         beside = Beside(Prevailing(same_session=True, **how), words.get("sign", "side"), lag, after)
-        which = {name: value for name, value in words.items() if name not in _HOW}
+        which = _which(words)
         trades = self._engine.trades(symbol, columns=TRADE_SCAN, **which)
-        around = {name: value for name, value in which.items() if name not in {"raw", "limit"}}
+        around = {name: value for name, value in which.items() if name not in {"raw", "limit", "hours"}}
         around |= _around(which.get("start"), which.get("end"), max(after))
         return beside, trades, self._engine.quotes(symbol, columns=QUOTE_SCAN, **around)
 
@@ -239,6 +241,11 @@ class Joins:
 
 _HOW = ("on", "inclusive", "tolerance", "book", "sides", "sign", "lag")
 """The words that say which quote goes beside a trade; the others choose the trades."""
+
+
+def _which(words: Mapping[str, Any]) -> dict[str, Any]:
+    """The words that choose the trades."""
+    return {name: value for name, value in words.items() if name not in _HOW}
 
 
 def _around(start: object, end: object, after: int) -> dict[str, object]:
