@@ -1,200 +1,332 @@
-"""Bars as one SQL statement: buckets, the policy of what counts, first and last in the total order, exact sums."""
+"""Bars as one SQL statement, in three steps: keyed rows, states that can be merged, and the columns that are shown.
+
+A state of a bar holds what exact figures are made of: sums, the first and last price, and the times between which the
+price is known. Finer states merge into coarser ones (`merged`), and a state becomes a bar by exact divisions (`shown`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from k2kernel.eligibility import FIELDS, Policy, Rule
-from k2kernel.errors import InvalidParameter
-from k2kernel.query.buckets import Buckets, Interval
-from k2kernel.query.exact import with_vwap
-from k2kernel.query.order import Key
+from k2kernel.errors import InvalidParameter, listed
+from k2kernel.query.buckets import Buckets
+from k2kernel.query.counting import Counting
+from k2kernel.query.exact import with_ratio
+from k2kernel.query.intervals import Interval
+from k2kernel.query.order import EVENT_NS, Key
 from k2kernel.query.scan import Scan, Values
-
-if TYPE_CHECKING:
-    from k2kernel.query.selection import Selection
 
 SOURCES = ("trades", "bid", "ask", "mid")
 """What bars can be of."""
 
 TRADE_COLUMNS = (
     *("symbol", "venue", "session", "ts_open", "open", "high", "low", "close", "volume", "notional", "vwap"),
-    *("n_trades", "first_sequence", "last_sequence", "eligible"),
+    *("n_trades", "is_partial", "is_incomplete", "first_sequence", "last_sequence", "eligible"),
 )
-QUOTE_COLUMNS = (*TRADE_COLUMNS, "n_quotes")
+"""The columns of bars of trades: those that one pass over the rows gives."""
 
-_FEW = 6
-"""Codes that are looked for one by one: list_contains takes a fifth of the time of list_has_any."""
+QUOTE_COLUMNS = (*TRADE_COLUMNS, "n_quotes", "mean_spread")
+_ORDERED = {"twap": "vwap", "time_weighted_spread": "mean_spread"}
+"""Columns that need the rows in order, each with the one it stands behind."""
 
-_PRICES = {"trades": "price", "bid": "bid_px", "ask": "ask_px", "mid": "(bid_px + ask_px) * 0.5"}
+MORE_COLUMNS = ("first", "last", "ts_close_ns")
+"""What else can be asked for: the times of the first and last event, and the end of the bar."""
 
+STATE = (
+    *("symbol", "venue", "session", "k2_bucket", "open", "high", "low", "close", "volume", "notional", "k2_priced"),
+    *("n_trades", "first_sequence", "last_sequence", "first", "last", "k2_first", "k2_last"),
+    *("k2_weighted", "k2_from", "k2_to"),
+)
+"""The columns of a state of a bar of trades. `k2_first` and `k2_last` are the times of the first and last trade that
+counts, `k2_from` and `k2_to` of the first and last with a price, and `k2_weighted` is the sum of price times the time
+to the next one: all on the same clock, in µs or ns."""
 
-@dataclass(frozen=True)
-class Counting:
-    """Which trades count, in SQL: `fields` has a condition (empty: all) for each of `FIELDS`, `any` for counting at
-    all; `label` is the name of the policy, as an expression.
-    """
-
-    fields: Mapping[str, str]
-    any: str
-    label: str
-
-    @property
-    def uniform(self) -> bool:
-        """True where a trade counts for all fields or for none."""
-        return len(set(self.fields.values())) == 1
-
-
-EVERY_QUOTE = Counting(dict.fromkeys(FIELDS, ""), "", "'all'")
-"""Every quote counts, whatever its conditions."""
+_OF = {"trades": "price", "bid": "bid_px", "ask": "ask_px", "mid": "(bid_px + ask_px) * 0.5"}
+_SPREAD = "(ask_px - bid_px)"
+_WHOLE = "PARTITION BY symbol, venue, session"
 
 
-def parse_of(of: object) -> str:
-    """`trades`, `bid`, `ask` or `mid`."""
-    if of not in SOURCES:
+def parse_of(of: object) -> str | None:
+    """`trades`, `bid`, `ask`, `mid`, or None for what there is."""
+    if of is not None and of not in SOURCES:
         raise InvalidParameter("of", of, "is nothing that bars are made of", f"Use one of: {', '.join(SOURCES)}")
-    return str(of)
+    return None if of is None else str(of)
 
 
-def counting(policies: Mapping[str, Policy], values: Values) -> Counting:
-    """The policies of venues as conditions on trades."""
-    rules = {field: _excluded(policies, field, values) for field in FIELDS}
-    fields = {field: f"NOT ({' OR '.join(texts)})" if texts else "" for field, texts in rules.items()}
-    different = dict.fromkeys(fields.values())
-    return Counting(fields, "" if "" in different else f"({' OR '.join(different)})", _label(policies, values))
-
-
-def _label(policies: Mapping[str, Policy], values: Values) -> str:
-    names = {venue: values.bind(policy.name) for venue, policy in policies.items()}
-    if len(set(names.values())) == 1:
-        return f"{next(iter(names.values()))}::VARCHAR"
-    cases = (f"WHEN {values.bind(venue)} THEN {name}" for venue, name in names.items())
-    return f"CASE venue {' '.join(cases)} ELSE 'all' END"
-
-
-def _excluded(policies: Mapping[str, Policy], field: str, values: Values) -> list[str]:
-    """Conditions that hold for the trades which do not count for `field`: codes of one venue and time in one list."""
-    found: dict[tuple[str, object, object], list[Rule]] = {}
-    for venue, policy in policies.items():
-        for rule in policy.excluding(field):
-            found.setdefault((venue, rule.start, rule.until), []).append(rule)
-    return [_any_code(venue, rules, values, len(policies) > 1) for (venue, _, _), rules in found.items()]
-
-
-def _any_code(venue: str, rules: Sequence[Rule], values: Values, several: bool) -> str:
-    """True for trades that carry one of the codes; false, not null, for those without conditions."""
-    parts = [f"venue = {values.bind(venue)}"] if several else []
-    if rules[0].start is not None:
-        parts.append(f"session >= {values.bind(rules[0].start)}")
-    if rules[0].until is not None:
-        parts.append(f"session < {values.bind(rules[0].until)}")
-    codes = [values.bind(rule.code) for rule in rules]
-    if len(codes) > _FEW:
-        carries = f"list_has_any(conditions, [{', '.join(codes)}])"
-    else:
-        carries = " OR ".join(f"list_contains(conditions, {code})" for code in codes)
-    parts.append(f"coalesce({carries}, false)")
-    return f"({' AND '.join(parts)})"
+def parse_columns(of: str, columns: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The columns of bars: None for those that one pass gives, `all` for every figure, or names."""
+    plain = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
+    if columns is None:
+        return plain
+    known = [each for name in plain for each in (name, *(new for new, after in _ORDERED.items() if after == name))]
+    if columns == "all":
+        return tuple(known)
+    names = [columns] if isinstance(columns, str) else list(columns)
+    unknown = [name for name in names if name not in (*known, *MORE_COLUMNS)]
+    if unknown or not names or len(set(names)) < len(names):
+        problem = f"has no column {unknown[0]!r}" if unknown else "is empty or repeats a column"
+        raise InvalidParameter("columns", columns, problem, f"Columns: {listed((*known, *MORE_COLUMNS), most=40)}")
+    return tuple(names)
 
 
 @dataclass(frozen=True)
 class Bars:
-    """What a statement of bars is made from; with `times` bars of trades end in `first` and `last` (ts_event)."""
+    """What a statement of bars is made from.
+
+    `within` is the condition, on rows of whole sessions, of those that are asked for (thresholds only). `low` and
+    `high` are, of a bar's venue, the µs between which nothing cuts it. `incomplete` is the condition of rows whose
+    session lacks some. `per_us` is 1 where times are in µs, 1,000 where they are in ns.
+    """
 
     of: str
     interval: Interval
     buckets: Buckets
     key: Key
     counting: Counting
-    times: bool = False
+    columns: tuple[str, ...]
+    low: str = "NULL"
+    high: str = "NULL"
+    incomplete: str = ""
+    within: str = ""
+    fill: str | None = None
+    per_us: int = 1
+    by_close: bool = False
 
-    def sql(self, scan: Scan, selection: Selection, values: Values) -> str:
-        """The statement: an aggregation of keyed rows, the exact division, and the columns in their order."""
-        of_trades = self.of == "trades"
-        conditions = selection.conditions(values)
-        if of_trades and self.counting.any:
-            conditions.append(self.counting.any)
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        rows = scan.of(*self._columns()).relation(False, values.bind)
-        keyed = f"SELECT *, {self.buckets.key} AS k2_bucket, {self.key.text} AS k2_key FROM {rows}{where}"
-        session = "session" if self.interval.within_session else "min(session) AS session"
-        aggregates = ", ".join(self._trades() if of_trades else self._quotes())
-        bars = f"SELECT symbol, venue, {session}, k2_bucket, {aggregates} FROM ({keyed}) GROUP BY ALL"
-        complete = with_vwap(bars, "notional", "k2_priced") if of_trades else bars
-        outer = self._outer_trades() if of_trades else _OUTER_QUOTES
+    def sql(self, scan: Scan, conditions: Sequence[str], values: Values) -> str:
+        """The statement: the bars of the rows of a scan that meet `conditions`."""
+        return self.shown(self.states(scan, conditions, values))
+
+    @property
+    def _time(self) -> str:
+        return "epoch_us(ts_event)" if self.per_us == 1 else EVENT_NS
+
+    @property
+    def _of_trades(self) -> bool:
+        return self.of == "trades"
+
+    def states(self, scan: Scan, conditions: Sequence[str], values: Values) -> str:
+        """One row a bar: what its columns are made of."""
+        given = [*conditions, *([self.counting.any] if self._of_trades and self.counting.any else [])]
+        where = f" WHERE {' AND '.join(given)}" if given else ""
+        columns = ("price", "size", "conditions") if self._of_trades else ("bid_px", "ask_px")
+        rows = f"{scan.of(*columns).relation(False, values.bind)}{where}"
+        keyed = self._by_amount(rows) if self.interval.is_threshold else self._by_time(rows)
+        aggregates = [*self._common(), *(self._trades() if self._of_trades else self._quotes())]
+        session = "session" if self.buckets.by_session else "min(session) AS session"
         return (
-            f"SELECT symbol, venue, session, make_timestamptz({self.buckets.opens}) AS ts_open, {outer} "
-            f"FROM ({complete}) ORDER BY ts_open, venue, symbol, session"
+            f"SELECT symbol, venue, {session}, k2_bucket, {', '.join(aggregates)} "
+            f"FROM ({self._held(keyed)}) GROUP BY ALL"
         )
 
-    def _columns(self) -> list[str]:
-        if self.of != "trades":
-            return ["bid_px", "ask_px"]
-        return ["price", "size", "conditions"]
+    def _by_time(self, rows: str) -> str:
+        return (
+            f"SELECT *, {self.buckets.key} AS k2_bucket, {self.key.text} AS k2_key, {self._time} AS k2_t, "
+            f"{_OF[self.of]} AS k2_price FROM {rows}"
+        )
+
+    def _by_amount(self, rows: str) -> str:
+        """The rows of whole sessions, numbered by what came before each."""
+        amounts = (
+            f"SELECT *, {self.key.text} AS k2_key, {self._time} AS k2_t, {_OF[self.of]} AS k2_price, "
+            f"{self._amount()} AS k2_amount, {self.within or 'true'} AS k2_in FROM {rows}"
+        )
+        before = f"OVER ({_WHOLE} ORDER BY k2_key ROWS UNBOUNDED PRECEDING)"
+        summed = f"SELECT *, sum(k2_amount) {before} AS k2_sum FROM ({amounts})"
+        return f"SELECT *, (k2_sum - k2_amount) // {self.interval.amount}::HUGEINT AS k2_bucket FROM ({summed})"
+
+    def _amount(self) -> str:
+        """What a row adds towards the threshold: an integer, and never below 0, so that no bar comes back."""
+        if self.interval.kind == "tick":
+            return "1::HUGEINT"
+        product = _integer("size") if self.interval.kind == "volume" else f"{_integer('price')} * {_integer('size')}"
+        amount = f"coalesce(abs({product}), 0)"
+        condition = self._condition("volume" if self.interval.kind == "volume" else "vwap")
+        return f"CASE WHEN {condition} THEN {amount} ELSE 0 END" if condition else amount
+
+    def _held(self, keyed: str) -> str:
+        """The rows with the time until the next one of their bar, where a column asks for it."""
+        if not set(_ORDERED) & set(self.columns):
+            return keyed
+        priced = self._and("k2_price IS NOT NULL", self._condition("last"))
+        found = f"SELECT *, ({priced}) AS k2_has_price FROM ({keyed})"
+        bar = f"{_WHOLE if self.buckets.by_session else 'PARTITION BY symbol, venue'}, k2_bucket"
+        bar += ", k2_in" if self.within else ""
+        held = f"lead(k2_t) OVER ({bar}, k2_has_price ORDER BY k2_key) - k2_t AS k2_held"
+        if "time_weighted_spread" in self.columns:
+            held += f", lead(k2_t) OVER ({bar} ORDER BY k2_key) - k2_t AS k2_stood"
+        return f"SELECT *, {held} FROM ({found})"
 
     def _condition(self, field: str) -> str:
         """The condition of one field, where it is not the one that all rows were filtered by."""
         return "" if self.counting.uniform else self.counting.fields[field]
 
-    def _filter(self, field: str) -> str:
-        condition = self._condition(field)
-        return f" FILTER (WHERE {condition})" if condition else ""
+    @staticmethod
+    def _and(*conditions: str) -> str:
+        return " AND ".join(filter(None, conditions))
+
+    def _if(self, *conditions: str) -> str:
+        """A FILTER by conditions (empty ones hold always), and by the range that is asked for."""
+        every = self._and("k2_in" if self.within else "", *conditions)
+        return f" FILTER (WHERE {every})" if every else ""
+
+    def _common(self) -> list[str]:
+        """What bars of trades and of quotes both have."""
+        of = {field: self._if(self._condition(field)) for field in ("open", "high_low", "last")}
+        all_rows = "k2_price IS NOT NULL"
+        found = [
+            f"arg_min(k2_price, k2_key){of['open']} AS open",
+            f"max(k2_price){of['high_low']} AS high",
+            f"min(k2_price){of['high_low']} AS low",
+            f"arg_max(k2_price, k2_key){of['last']} AS close",
+            *self._sequences(),
+            *(f"{end}(ts_event){self._if()} AS {name}" for end, name in (("min", "first"), ("max", "last"))),
+            *(f"{end}(k2_t) AS k2_{name}" for end, name in (("min", "first"), ("max", "last"))),
+            f"{f'bool_or({self.incomplete})' if self.incomplete else 'false'} AS k2_incomplete",
+        ]
+        if self.interval.is_threshold:
+            cut = f"count(*) > count(*){self._if()}" if self.within else "false"
+            found += ["max(k2_sum) AS k2_sum", f"{cut} AS k2_cut", f"count(*){self._if()} AS k2_rows"]
+        if set(_ORDERED) & set(self.columns):
+            priced = self._if(all_rows, self._condition("last"))
+            found.append(f"sum(k2_price::DECIMAL(20, {self._scale}) * k2_held::DECIMAL(18, 0)){priced} AS k2_weighted")
+            found += [f"min(k2_t){priced} AS k2_from", f"max(k2_t){priced} AS k2_to"]
+        return found
+
+    @property
+    def _scale(self) -> int:
+        return 9 if self.of == "mid" else 8
 
     def _trades(self) -> list[str]:
-        priced = self._condition("vwap")
-        priced = f"{priced} AND price IS NOT NULL" if priced else "price IS NOT NULL"
+        notional, weight = self._if(self._condition("vwap")), self._if(self._condition("vwap"), "price IS NOT NULL")
         return [
-            f"{_first('price', self._condition('open'))} AS open",
-            f"max(price){self._filter('high_low')} AS high",
-            f"min(price){self._filter('high_low')} AS low",
-            f"{_last('price', self._condition('last'))} AS close",
-            f"sum(size){self._filter('volume')} AS volume",
-            f"sum(price::DECIMAL(27, 8) * size){self._filter('vwap')} AS notional",
-            f"sum(size) FILTER (WHERE {priced}) AS k2_priced",
-            "count(*) AS n_trades",
-            *self._sequences(),
-            *(["min(ts_event) AS first", "max(ts_event) AS last"] if self.times else []),
+            f"sum(size){self._if(self._condition('volume'))} AS volume",
+            f"sum(price::DECIMAL(27, 8) * size){notional} AS notional",
+            f"sum(size){weight} AS k2_priced",
+            f"count(*){self._if()} AS n_trades",
         ]
 
     def _quotes(self) -> list[str]:
-        price = _PRICES[self.of]
-        return [
-            f"{_first(price)} AS open",
-            f"max({price}) AS high",
-            f"min({price}) AS low",
-            f"{_last(price)} AS close",
-            "count(*) AS n_quotes",
-            *self._sequences(),
+        both = self._if(f"{_SPREAD} IS NOT NULL")
+        found = [
+            f"count(*){self._if()} AS n_quotes",
+            f"sum({_SPREAD}){both} AS k2_spread",
+            f"count(*){both} AS k2_both",
         ]
+        if "time_weighted_spread" in self.columns:
+            found += [
+                f"sum({_SPREAD}::DECIMAL(20, 8) * k2_stood::DECIMAL(18, 0)){both} AS k2_spread_time",
+                f"sum(k2_stood){both} AS k2_stood",
+                f"arg_max_null({_SPREAD}, k2_key){self._if()} AS k2_last_spread",
+                f"max(k2_t){self._if()} AS k2_until",
+            ]
+        return found
 
     def _sequences(self) -> list[str]:
         """Of the first and last event: read out of the least and greatest key where it holds them."""
-        first, last = _first("sequence"), _last("sequence")
-        if self.key.sequence is not None:
-            first, last = (self.key.sequence.format(key=f"{end}(k2_key)") for end in ("min", "max"))
-        return [f"{first} AS first_sequence", f"{last} AS last_sequence"]
+        found = []
+        for end, name in (("min", "first_sequence"), ("max", "last_sequence")):
+            taken = f"arg_{end}(sequence, k2_key){self._if()}"
+            if self.key.sequence is not None:
+                taken = self.key.sequence.format(key=f"({end}(k2_key){self._if()})")
+            found.append(f"{taken} AS {name}")
+        return found
 
-    def _outer_trades(self) -> str:
-        sums = "volume::DECIMAL(38, 8) AS volume, notional::DECIMAL(38, 16) AS notional"
-        rest = "vwap, n_trades, first_sequence, last_sequence"
-        times = ", first, last" if self.times else ""
-        return f"open, high, low, close, {sums}, {rest}, {self.counting.label} AS eligible{times}"
+    def shown(self, states: str) -> str:
+        """The bars of states: ends, exact divisions, and the columns in their order."""
+        if self.fill is not None:
+            states = self._filled(states)
+        rows = self._ended(states)
+        if "vwap" in self.columns and self._of_trades:
+            rows = with_ratio(rows, "k2_vwap", "notional", "k2_priced")
+        if "mean_spread" in self.columns:
+            rows = with_ratio(rows, "k2_mean_spread", "k2_spread", "k2_both")
+        if "twap" in self.columns:
+            rows = self._weighed(rows, "k2_twap", ("k2_weighted", "close", "k2_to"), "k2_stop - k2_from", self._scale)
+        if "time_weighted_spread" in self.columns:
+            time = "coalesce(k2_stood, 0) + CASE WHEN k2_last_spread IS NULL THEN 0 ELSE k2_stop - k2_until END"
+            parts = ("k2_spread_time", "k2_last_spread", "k2_until")
+            rows = self._weighed(rows, "k2_time_weighted_spread", parts, time, 8)
+        columns = ", ".join(f"{self._shown(name)} AS {name}" for name in self.columns)
+        order = "ts_close_ns" if self.by_close else "make_timestamptz(k2_open)"
+        close = f", {self._close_ns} AS ts_close_ns" if self.by_close and "ts_close_ns" not in self.columns else ""
+        keys = f"{order}, venue, symbol, session{', k2_bucket' if self.interval.is_threshold else ''}"
+        return f"SELECT {columns}{close} FROM ({rows}) ORDER BY {keys}"
+
+    def _ended(self, states: str) -> str:
+        """States with the start (µs) and the end (on the clock of the rows) of each, and whether something cuts it."""
+        if not self.interval.is_threshold:
+            ends = f"SELECT *, {self.buckets.opens} AS k2_open, {self.buckets.closes} AS k2_end FROM ({states})"
+            cut = f"coalesce(k2_open < {self.low}, false) OR coalesce(k2_end > {self.high}, false)"
+            return f"SELECT *, k2_end * {self.per_us} AS k2_stop, ({cut}) AS k2_partial FROM ({ends})"
+        following = f"lead(k2_first) OVER ({_WHOLE} ORDER BY k2_bucket) AS k2_next"
+        found = f"SELECT *, k2_first // {self.per_us} AS k2_open, {following} FROM ({states})"
+        short = f"(k2_next IS NULL AND k2_sum < (k2_bucket + 1) * {self.interval.amount}::HUGEINT)"
+        return (
+            f"SELECT *, coalesce(k2_next, k2_last) AS k2_stop, (k2_cut OR {short}) AS k2_partial "
+            f"FROM ({found}) WHERE k2_rows > 0"
+        )
+
+    def _filled(self, states: str) -> str:
+        """States with one for each bucket between the first and the last of a session."""
+        step = self.interval.us
+        grid = (
+            "SELECT symbol, venue, session, unnest(range(min(k2_bucket), max(k2_bucket), "
+            f"{step})) AS k2_bucket FROM k2_states GROUP BY symbol, venue, session"
+        )
+        key = "symbol, venue, session, k2_bucket"
+        every = f"SELECT * FROM k2_states UNION ALL BY NAME SELECT * FROM ({grid}) ANTI JOIN k2_states USING ({key})"
+        before = f"OVER ({_WHOLE} ORDER BY k2_bucket)"
+        prices = ("open", "high", "low", "close")
+        kept = ", ".join(f"coalesce({name}, k2_before) AS {name}" for name in prices)
+        counts = "volume, notional, n_trades" if self._of_trades else "n_quotes"
+        zeros = ", ".join(f"CASE WHEN first IS NULL THEN 0 ELSE {name} END AS {name}" for name in counts.split(", "))
+        replaced = f"SELECT * REPLACE ({zeros}, bool_or(k2_incomplete) OVER ({_WHOLE}) AS k2_incomplete)"
+        last = f"last_value(close IGNORE NULLS) {before}" if self.fill == "previous" else "NULL"
+        filled = f"{replaced}, CASE WHEN first IS NULL THEN {last} END AS k2_before FROM ({every})"
+        return f"WITH k2_states AS ({states}) SELECT * EXCLUDE k2_before REPLACE ({kept}) FROM ({filled})"
+
+    @staticmethod
+    def _weighed(rows: str, name: str, parts: tuple[str, str, str], time: str, scale: int) -> str:
+        """The rows with a time-weighted mean: what is summed, and the last value held until the bar's end."""
+        summed, last, since = parts
+        held = f"coalesce({last}, 0)::DECIMAL(20, {scale}) * coalesce(k2_stop - {since}, 0)::DECIMAL(18, 0)"
+        total = f"(coalesce({summed}, 0) + {held})::DECIMAL(38, {scale})"
+        sums = f"SELECT *, {total} AS k2_total, {time} AS k2_duration FROM ({rows})"
+        mean = with_ratio(sums, "k2_mean", "k2_total", "k2_duration", 12 - scale)
+        mean = f"SELECT *, coalesce(k2_mean, {last}::DECIMAL(38, 12)) AS {name} FROM ({mean})"
+        return f"SELECT * EXCLUDE (k2_total, k2_duration, k2_mean) FROM ({mean})"
+
+    @property
+    def _close_ns(self) -> str:
+        """The first instant (ns) by which a bar is over; the last threshold bar of a session is over with it."""
+        if not self.interval.is_threshold:
+            return "k2_end * 1000"
+        factor = 1_000 // self.per_us
+        over = f"greatest(k2_next * {factor}, k2_last * {factor} + 1)"
+        return f"CASE WHEN k2_next IS NULL THEN {self.buckets.closes} * 1000 ELSE {over} END"
+
+    def _shown(self, name: str) -> str:
+        """A column by what it is made of."""
+        made = {
+            "ts_open": "make_timestamptz(k2_open)",
+            "is_partial": "k2_partial",
+            "is_incomplete": "k2_incomplete",
+            "eligible": self.counting.label,
+            "ts_close_ns": self._close_ns,
+            "twap": "k2_twap",
+            "mean_spread": "k2_mean_spread",
+            "time_weighted_spread": "k2_time_weighted_spread",
+        }
+        types = {"volume": "DECIMAL(38, 8)", "notional": "DECIMAL(38, 16)", "vwap": "DECIMAL(38, 12)"}
+        if self._of_trades:
+            made["vwap"] = "k2_vwap"
+            return f"{name}::{types[name]}" if name in ("volume", "notional") else made.get(name, name)
+        return (
+            f"NULL::{(types | {'n_trades': 'BIGINT'})[name]}" if name in (*types, "n_trades") else made.get(name, name)
+        )
 
 
-def _first(expression: str, condition: str = "") -> str:
-    """The expression at the first event of a bar where it is not null."""
-    return f"arg_min({expression}, k2_key)" + (f" FILTER (WHERE {condition})" if condition else "")
-
-
-def _last(expression: str, condition: str = "") -> str:
-    """The expression at the last event of a bar where it is not null."""
-    return f"arg_max({expression}, k2_key)" + (f" FILTER (WHERE {condition})" if condition else "")
-
-
-_OUTER_QUOTES = (
-    "open, high, low, close, NULL::DECIMAL(38, 8) AS volume, NULL::DECIMAL(38, 16) AS notional, "
-    "NULL::DECIMAL(38, 12) AS vwap, NULL::BIGINT AS n_trades, first_sequence, last_sequence, "
-    "'all' AS eligible, n_quotes"
-)
+def _integer(column: str) -> str:
+    """A DECIMAL(18, 8) as the integer of its last digit."""
+    return f"({column}::DECIMAL(27, 8) * 100000000::DECIMAL(9, 0))::HUGEINT"

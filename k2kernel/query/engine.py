@@ -8,21 +8,29 @@ from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
 
-from k2kernel.calendars import venue as declared_venue
 from k2kernel.calendars import venues as declared_venues
-from k2kernel.eligibility import Policy, policy
+from k2kernel.eligibility import policy
 from k2kernel.errors import InvalidParameter, listed
 from k2kernel.query import metadata
-from k2kernel.query.bars import EVERY_QUOTE, QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
-from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
+from k2kernel.query.bar_engine import BarEngine, BarSpec
+from k2kernel.query.bars import parse_columns, parse_of
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.diff import Diff
-from k2kernel.query.order import event_key, order_by
+from k2kernel.query.intervals import WHOLE_SESSION, Interval, parse_align, parse_fill, parse_interval
+from k2kernel.query.order import order_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Pinned, Scan, Values, as_view, query
-from k2kernel.query.selection import Instrument, Selection, leading, parse_limit, parse_symbols, parse_venue
+from k2kernel.query.selection import (
+    Instrument,
+    Selection,
+    leading,
+    parse_limit,
+    parse_symbols,
+    parse_venue,
+    venues_of,
+)
 from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
 from k2kernel.query.summary import Summary
 from k2kernel.query.when import Moment, When, parse_when
@@ -58,6 +66,7 @@ class QueryEngine:
         self.lake = lake
         self._database = Database(lake.settings)
         self._catalogue = Catalogue(self._database)
+        self._bar_engine = BarEngine(lake.settings.home, self._catalogue)
 
     def close(self) -> None:
         """Let go of DuckDB; the next read opens it again."""
@@ -116,27 +125,63 @@ class QueryEngine:
         session: object = None,
         start: object = None,
         end: object = None,
-        of: str = "trades",
+        of: str | None = None,
         eligible: str = "venue",
+        align: str = "session",
+        fill: str | None = None,
+        columns: Sequence[str] | str | None = None,
+        by_close: bool = False,
         as_of: AsOfLike = None,
         known_at: Moment = None,
         clock: str = "ingest",
     ) -> Result:
-        """Bars of an interval such as `1m`, `1h`, `1d` or `session`, ordered by (ts_open, venue, symbol).
+        """Bars, ordered by (ts_open, venue, symbol); without a trade that counts there is no bar.
 
-        Columns: symbol, venue, session, ts_open (UTC, the start of the bucket, which is half-open and aligned to the
-        venue's session clock), open, high, low, close, volume, notional, vwap, n_trades, first_sequence,
-        last_sequence, eligible (the policy that said which trades count). Open and close are first and last in the
-        total order. Without a trade that counts there is no bar. Bars `of` bid, ask or mid take their prices from
-        quotes, have null in the columns about trades, and n_quotes at the end; mid has nine decimals.
+        `interval` is a time such as `1m`, `1h` or `1d`, aligned to the start of the venue's session, or with `align`
+        clock to local time; `session`; or `tick:N`, `volume:X`, `dollar:X`. A bar by amount is numbered by what its
+        session's trades before it amount to (absolute), divided by the threshold: no trade is split, and a range shows
+        parts of the same bars.
+
+        Columns: symbol, venue, session, ts_open (UTC; the start of the bucket, which is half-open, or the first trade),
+        open, high, low, close, volume, notional, vwap, n_trades, is_partial (the range cuts the bar, nothing of the
+        venue at or after its end is in the snapshot, or its amount is not reached), is_incomplete (rows of its session
+        were rejected), first_sequence, last_sequence, eligible (the policy that said which trades count). Open and
+        close are first and last in the total order. `columns` names others: `twap`, each price held until the next one
+        that counts and the last to the bar's end (by amount: the next bar's first trade, or the session's last), which
+        needs the rows in order and is not computed unless asked for; first, last (ts_event), ts_close_ns; `all` is
+        every figure.
+
+        Bars `of` bid, ask or mid take their prices from quotes, have null in the columns about trades, and n_quotes and
+        mean_spread at the end, time_weighted_spread (held until the next quote) on request; mid has nine decimals. `of`
+        None is trades, or mid where none of the symbols has trades but one has quotes: `snapshots` says which.
+        `fill` gives time bars of a session where nothing traded between its first and last bar: `null` ones, or with
+        the `previous` close as their prices.
         """
         parsed, of = parse_interval(interval), parse_of(of)
-        table = "trades" if of == "trades" else "quotes"
-        when = parse_when(as_of, known_at, clock)
-        wanted = self._selected(table, symbol, venue, parse_range(session, start, end), when)
-        names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
-        planned, zone = self._bars(wanted, parsed, of, eligible)
-        return Result(self._database, planned, {table: wanted.pinned.snapshot_id}, list(names), zone)
+        when, wanted_range = parse_when(as_of, known_at, clock), parse_range(session, start, end)
+        wanted = self._of_any(of, symbol, venue, wanted_range, when)
+        of = of or ("trades" if wanted.pinned.name == "trades" else "mid")
+        named = parse_columns(of, columns)
+        fills = parse_fill(fill, parsed)
+        spec = BarSpec(_fitting(parsed, of), of, named, eligible, parse_align(align), fills, by_close)
+        plan = self._bar_engine.plan(wanted.pinned, wanted.selection, spec)
+        names = [*named, "ts_close_ns"] if by_close and "ts_close_ns" not in named else list(named)
+        return Result(self._database, plan.query(), {wanted.pinned.name: wanted.pinned.snapshot_id}, names, plan.zone)
+
+    def _of_any(self, of: str | None, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> _Wanted:
+        """The table that bars are made from, and which of its rows; quotes where `of` is open and there are no trades
+        of any of the symbols.
+        """
+        found = self._selected("quotes" if of in {"bid", "ask", "mid"} else "trades", symbol, venue, wanted, when)
+        if of is None and found.selection.instruments is not None and not self._traded(found):
+            quotes = when.pin_or_none(self.lake, "quotes")
+            return found if quotes is None or quotes.snapshot_id is None else replace(found, pinned=quotes)
+        return found
+
+    def _traded(self, wanted: _Wanted) -> bool:
+        """True where one of the instruments has trades at all."""
+        instruments = wanted.selection.instruments or ()
+        return any(item.venue in self._catalogue.venues(wanted.pinned, item.symbol) for item in instruments)
 
     def summary(
         self,
@@ -155,11 +200,12 @@ class QueryEngine:
             raise InvalidParameter("session", session, "is more than one session", "Use bars with interval='session'")
         if not isinstance(symbol, str):
             raise InvalidParameter("symbol", symbol, "is not one symbol", 'Write it like "BHP"')
-        wanted = self._selected("trades", symbol, venue, Range(day), parse_when(as_of, known_at, clock))
-        planned, _ = self._bars(wanted, Interval(SESSION), "trades", eligible, times=True)
-        found = self._database.arrow(planned).to_pylist()
+        wanted = self._of_any(None, symbol, venue, Range(day), parse_when(as_of, known_at, clock))
+        of = "trades" if wanted.pinned.name == "trades" else "mid"
+        spec = BarSpec(WHOLE_SESSION, of, (*parse_columns(of, None), "first", "last"), eligible)
+        found = self._database.arrow(self._bar_engine.plan(wanted.pinned, wanted.selection, spec).query()).to_pylist()
         if found:
-            return Summary.of(found[0], wanted.pinned.snapshot_id)
+            return Summary.of_bar(found[0], of, wanted.pinned.snapshot_id)
         return self._without_trades(wanted, day.first, eligible)
 
     def sql(
@@ -214,7 +260,8 @@ class QueryEngine:
 
     def _bars_of(self, pinned: Pinned, selection: Selection, interval: Interval, of: str, eligible: str) -> Query:
         """The statement of bars of a selection."""
-        return self._bars(_Wanted(pinned, selection, When()), interval, of, eligible)[0]
+        spec = BarSpec(interval, of, parse_columns(of, None), eligible)
+        return self._bar_engine.plan(pinned, selection, spec).query()
 
     def _of_catalogue(self, text: str, columns: Sequence[str], when: When) -> Result:
         pins = [when.pin_or_empty(self.lake, name) for name in ("trades", "quotes")]
@@ -269,36 +316,9 @@ class QueryEngine:
 
     def _zone(self, selection: Selection, scan: Scan) -> str | None:
         """The zone of the one venue that the rows are of, for displays; None where there are several or none."""
-        codes = _venues(selection, scan)
+        codes = venues_of(selection, scan)
         known = declared_venues(self.lake.settings.home)
         return known[codes[0]].zone if codes is not None and len(codes) == 1 and codes[0] in known else None
-
-    def _bars(
-        self, wanted: _Wanted, interval: Interval, of: str, eligible: str, *, times: bool = False
-    ) -> tuple[Query, str | None]:
-        """The statement of bars, and the zone to show them in."""
-        values, selection, scan = Values(), wanted.selection, wanted.selection.scan(wanted.pinned)
-        codes = self._venue_codes(selection, scan)
-        declared = [declared_venue(code, self.lake.settings.home) for code in codes]
-        planned = Bars(
-            of,
-            interval,
-            buckets(interval, declared, _span_us(scan)),
-            event_key(scan.files, self._catalogue.bounds(scan.files), interval.within_session),
-            counting(self._policies(codes, eligible), values) if of == "trades" else EVERY_QUOTE,
-            times,
-        )
-        zones = {venue.zone for venue in declared}
-        return query(planned.sql(scan, selection, values), values, scan), zones.pop() if len(zones) == 1 else None
-
-    def _venue_codes(self, selection: Selection, scan: Scan) -> list[str]:
-        """The venues that the rows can be of: as asked for, as statistics tell, else as the catalogue knows."""
-        codes = _venues(selection, scan)
-        return sorted(self._catalogue.entries(scan.pinned)["venue"].unique().to_pylist()) if codes is None else codes
-
-    def _policies(self, codes: Iterable[str], eligible: str) -> dict[str, Policy]:
-        home = self.lake.settings.home
-        return {code: policy(code, eligible, home) for code in codes} or {"": policy("", eligible, home)}
 
     def _without_trades(self, wanted: _Wanted, day: date, eligible: str) -> Summary:
         """The summary of a session in which no trade counts: how many quotes there are."""
@@ -337,23 +357,13 @@ def _columns(table: str, columns: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _venues(selection: Selection, scan: Scan) -> list[str] | None:
-    """The venues of the rows where the selection or the files' statistics tell; None where they do not."""
-    if selection.instruments is not None:
-        return sorted({instrument.venue for instrument in selection.instruments})
-    if selection.venue is not None:
-        return [selection.venue]
-    if any(file.venue_min is None or file.venue_min != file.venue_max for file in scan.files):
-        return None
-    return sorted({str(file.venue_min) for file in scan.files})
-
-
-def _span_us(scan: Scan) -> tuple[int, int]:
-    """µs since 1970 between which the rows are, by statistics; from 1970 to 2100 where a file has none."""
-    lows, highs = ([getattr(file, name) for file in scan.files] for name in ("ts_event_min", "ts_event_max"))
-    if not lows or None in lows or None in highs:
-        return 0, 4_102_444_800_000_000
-    return min(lows), max(highs)
+def _fitting(interval: Interval, of: str) -> Interval:
+    """The interval, where what bars are `of` has it."""
+    if of != "trades" and interval.kind in {"volume", "dollar"}:
+        raise InvalidParameter(
+            "interval", interval.text, f"counts what {of} has not", "Use tick: or a time with quotes"
+        )
+    return interval
 
 
 def _snapshots(pins: Iterable[Pinned]) -> dict[str, int | None]:

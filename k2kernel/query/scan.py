@@ -86,6 +86,11 @@ class Pinned:
         part.__dict__["files"] = replace(self.files, files=tuple(files))
         return part
 
+    @property
+    def whole(self) -> Pinned:
+        """The same with every file, after `only`."""
+        return replace(self)
+
     @cached_property
     def fields(self) -> tuple[Field, ...]:
         """The table's columns as they are now: one added later reads as null in an older snapshot."""

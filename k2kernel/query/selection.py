@@ -56,11 +56,11 @@ class Selection:
         return pinned.files.prune(
             symbols=None if instruments is None else [item.symbol for item in instruments],
             venues=[self.venue] if venues is None and self.venue is not None else venues,
-            sessions=self._session_bounds(),
+            sessions=self.session_bounds(),
             ts_range_us=range_us,
         )
 
-    def _session_bounds(self) -> tuple[date, date] | None:
+    def session_bounds(self) -> tuple[date, date] | None:
         """First and last session, both inclusive; start and end count where they are dates."""
         sessions, start, end = self.range.sessions, self.range.start, self.range.end
         firsts = [sessions.first] if sessions else []
@@ -95,7 +95,7 @@ class Selection:
         return [which, *(f"venue = {values.bind(venue)}" for venue in venues)]
 
     def _when(self, values: Values) -> list[str]:
-        sessions = self._session_bounds()
+        sessions = self.session_bounds()
         found = [] if sessions is None else self._sessions(values, *sessions)
         start, end = self.range.start, self.range.end
         if isinstance(start, int):
@@ -166,3 +166,14 @@ def parse_limit(limit: object) -> int | None:
     if limit is None or (isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0):
         return limit
     raise InvalidParameter("limit", limit, "is not a number of rows", "Give a whole number from 0, or leave it out")
+
+
+def venues_of(selection: Selection, scan: Scan) -> list[str] | None:
+    """The venues of the rows where the selection or the files' statistics tell; None where they do not."""
+    if selection.instruments is not None:
+        return sorted({instrument.venue for instrument in selection.instruments})
+    if selection.venue is not None:
+        return [selection.venue]
+    if any(file.venue_min is None or file.venue_min != file.venue_max for file in scan.files):
+        return None
+    return sorted({str(file.venue_min) for file in scan.files})

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import InvalidParameter
-from k2kernel.query.buckets import parse_interval
+from k2kernel.query.intervals import parse_interval
 from k2kernel.replay.events import Bar
 from k2kernel.times import to_ns
 
