@@ -247,7 +247,27 @@ def test_offsets_are_those_of_the_zone_database(zone: str) -> None:
         assert timedelta(microseconds=known) == moment.astimezone(ZoneInfo(zone)).utcoffset()
 
 
-@pytest.mark.parametrize("interval", ["", "m", "0m", "1.5m", "-1m", "1M", "25h", "1w", "tick:", "tick:1.5", "volume:0", "dollar:-1", "tick:x", 60, None, "1m'"])
+@pytest.mark.parametrize(
+    "interval",
+    [
+        "",
+        "m",
+        "0m",
+        "1.5m",
+        "-1m",
+        "1M",
+        "25h",
+        "1w",
+        "tick:",
+        "tick:1.5",
+        "volume:0",
+        "dollar:-1",
+        "tick:x",
+        60,
+        None,
+        "1m'",
+    ],
+)
 def test_what_is_no_interval_is_refused(engine: QueryEngine, interval: Any) -> None:
     with pytest.raises(InvalidParameter, match="interval"):
         engine.bars("BHP", interval)

@@ -48,6 +48,8 @@ def buckets(interval: Interval, venues: Sequence[Venue], span_us: tuple[int, int
     """
     us = interval.us
     by_session = us is None or (us <= DAY and (align == "session" or all(_whole(venue, us) for venue in venues)))
+    if us == DAY and align == "session":
+        us = None
     if align == "clock" and us is not None:
         venues = [replace(venue, roll_hours=0) for venue in venues]
     if us is not None and _QUARTER % us == 0 and all(_whole(venue, _QUARTER) for venue in venues):

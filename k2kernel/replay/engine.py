@@ -216,7 +216,7 @@ class _Bars:
         self._engine, self._plan, self._symbols, self._venue, self._when = engine, plan, symbols, venue, when
 
     def __call__(self, interval: str, of: str, eligible: str) -> Result | None:
-        """Bars in order of their start; None where the snapshot has no such rows."""
+        """Bars in order of their end; None where the snapshot has no such rows."""
         table = "trades" if of == "trades" else "quotes"
         pinned = self._plan.pins.get(table)
         if pinned is None:
@@ -224,6 +224,7 @@ class _Bars:
         if pinned.snapshot_id is None:
             return None
         words = {**self._when, "venue": self._venue, "as_of": AsOf(id=pinned.snapshot_id)}
+        words |= {"columns": "all", "by_close": True}
         try:
             return self._engine.bars(self._symbols, interval, of=of, eligible=eligible, **words)
         except UnknownSymbol:
