@@ -1,7 +1,7 @@
 """Bars computed slowly, in plain Python over decimals and fractions: what the engine must answer.
 
-Nothing here uses k2kernel: rows are mappings with the columns of the tables, zones come from `zoneinfo`, and each figure
-is computed from its definition.
+Nothing here uses k2kernel: rows are mappings with the columns of the tables, zones come from `zoneinfo`, and each
+figure is computed from its definition.
 """
 
 from __future__ import annotations

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from k2kernel.calendars import session_of
-from k2kernel.calendars import venue as declared
-from k2kernel.errors import InvalidParameter
-from k2kernel.lake import Lake
 from k2kernel.query import QueryEngine
 from k2kernel.workbench import Workbench
-from tests.query_lake import DAY, NEXT, add, at, event, utc
 from tests.replays import sample_bench
 from tests.slow_bars import OFF_MARKET, Asked, bars, by_policy
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from k2kernel.errors import InvalidParameter, listed
+from k2kernel.errors import InvalidParameter
 from k2kernel.query.buckets import Buckets
 from k2kernel.query.counting import Counting
 from k2kernel.query.exact import with_ratio
 from k2kernel.query.intervals import Interval
 from k2kernel.query.order import EVENT_NS, Key
 from k2kernel.query.scan import Scan, Values
+from k2kernel.query.selection import parse_columns
 
 SOURCES = ("trades", "bid", "ask", "mid")
 """What bars can be of."""
@@ -54,20 +55,13 @@ def parse_of(of: object) -> str | None:
     return None if of is None else str(of)
 
 
-def parse_columns(of: str, columns: Sequence[str] | str | None) -> tuple[str, ...]:
+def bar_columns(of: str, columns: Sequence[str] | str | None) -> tuple[str, ...]:
     """The columns of bars: None for those that one pass gives, `all` for every figure, or names."""
     plain = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
     if columns is None:
         return plain
     known = [each for name in plain for each in (name, *(new for new, after in _ORDERED.items() if after == name))]
-    if columns == "all":
-        return tuple(known)
-    names = [columns] if isinstance(columns, str) else list(columns)
-    unknown = [name for name in names if name not in (*known, *MORE_COLUMNS)]
-    if unknown or not names or len(set(names)) < len(names):
-        problem = f"has no column {unknown[0]!r}" if unknown else "is empty or repeats a column"
-        raise InvalidParameter("columns", columns, problem, f"Columns: {listed((*known, *MORE_COLUMNS), most=40)}")
-    return tuple(names)
+    return tuple(known) if columns == "all" else parse_columns(columns, (*known, *MORE_COLUMNS))
 
 
 @dataclass(frozen=True)

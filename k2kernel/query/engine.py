@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import partial
+from functools import cached_property, partial
+from inspect import signature
 from typing import TYPE_CHECKING
 
 from k2kernel.calendars import venues as declared_venues
 from k2kernel.eligibility import policy
-from k2kernel.errors import InvalidParameter, listed
+from k2kernel.errors import InvalidParameter, SqlRefused
 from k2kernel.query import metadata
 from k2kernel.query.bar_engine import BarEngine, BarSpec
-from k2kernel.query.bars import parse_columns, parse_of
+from k2kernel.query.bars import bar_columns, parse_of
+from k2kernel.query.calls import Call
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.diff import Diff
@@ -21,11 +23,12 @@ from k2kernel.query.intervals import WHOLE_SESSION, Interval, parse_align, parse
 from k2kernel.query.order import order_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.result import Result
-from k2kernel.query.scan import Pinned, Scan, Values, as_view, query
+from k2kernel.query.scan import Pinned, Scan, Values, as_view, query, query_as_view
 from k2kernel.query.selection import (
     Instrument,
     Selection,
     leading,
+    parse_columns,
     parse_limit,
     parse_symbols,
     parse_venue,
@@ -157,13 +160,13 @@ class QueryEngine:
         `fill` gives time bars of a session where nothing traded between its first and last bar: `null` ones, or with
         the `previous` close as their prices.
         """
-        parsed, of = parse_interval(interval), parse_of(of)
         when, wanted_range = parse_when(as_of, known_at, clock), parse_range(session, start, end)
+        parsed, of = parse_interval(interval), parse_of(of)
+        fills, aligned = parse_fill(fill, parsed), parse_align(align)
         wanted = self._of_any(of, symbol, venue, wanted_range, when)
         of = of or ("trades" if wanted.pinned.name == "trades" else "mid")
-        named = parse_columns(of, columns)
-        fills = parse_fill(fill, parsed)
-        spec = BarSpec(_fitting(parsed, of), of, named, eligible, parse_align(align), fills, by_close)
+        named = bar_columns(of, columns)
+        spec = BarSpec(_fitting(parsed, of), of, named, eligible, aligned, fills, by_close)
         plan = self._bar_engine.plan(wanted.pinned, wanted.selection, spec)
         names = [*named, "ts_close_ns"] if by_close and "ts_close_ns" not in named else list(named)
         return Result(self._database, plan.query(), {wanted.pinned.name: wanted.pinned.snapshot_id}, names, plan.zone)
@@ -202,7 +205,7 @@ class QueryEngine:
             raise InvalidParameter("symbol", symbol, "is not one symbol", 'Write it like "BHP"')
         wanted = self._of_any(None, symbol, venue, Range(day), parse_when(as_of, known_at, clock))
         of = "trades" if wanted.pinned.name == "trades" else "mid"
-        spec = BarSpec(WHOLE_SESSION, of, (*parse_columns(of, None), "first", "last"), eligible)
+        spec = BarSpec(WHOLE_SESSION, of, (*bar_columns(of, None), "first", "last"), eligible)
         found = self._database.arrow(self._bar_engine.plan(wanted.pinned, wanted.selection, spec).query()).to_pylist()
         if found:
             return Summary.of_bar(found[0], of, wanted.pinned.snapshot_id)
@@ -223,14 +226,32 @@ class QueryEngine:
         message when it fails.
         """
         given = named(params)
-        statement = read(self._database, text, given)
-        values = bound(statement, given)
-        pins = self._pins(statement, parse_when(as_of, known_at, clock))
+        statement = read(self._database, text, given, self._arguments)
+        values, when = bound(statement, given), parse_when(as_of, known_at, clock)
+        pins = self._pins(statement, when)
         wanted = push_down(conjuncts(statement), values)
         scans = {name: wanted.scan(pinned) for name, pinned in pins.items()}
-        views = tuple(as_view(name, scan, name.partition("@")[0] == RAW) for name, scan in scans.items())
-        planned = replace(query(statement.text, Values(), *scans.values()), values=values, views=views)
-        return Result(self._database, planned, _snapshots_read(statement, pins))
+        made = {call.relation: self._called(call, when) for call in statement.calls}
+        views = [as_view(name, scan, name.partition("@")[0] == RAW) for name, scan in scans.items()]
+        views += [query_as_view(name, result.planned) for name, result in made.items()]
+        planned = replace(query(statement.text, Values(), *scans.values()), values=values, views=tuple(views))
+        frames = {name: frame for result in made.values() for name, frame in result.planned.frames.items()}
+        snapshots = _snapshots_read(statement, pins) | _snapshots_called(statement, made)
+        return Result(self._database, replace(planned, frames={**planned.frames, **frames}), snapshots)
+
+    @cached_property
+    def _arguments(self) -> list[str]:
+        """What `bars` takes in SQL."""
+        return list(signature(self.bars).parameters)
+
+    def _called(self, call: Call, when: When) -> Result:
+        """The bars that a call asks for, at the statement's state where it names none."""
+        words = dict(call.words)
+        if "symbol" not in words:
+            raise SqlRefused("bars is given no symbol", "Write it like bars('BHP', '1m'), or bars(NULL, '1d') for all")
+        if "as_of" not in words and "known_at" not in words:
+            words |= when.words
+        return self.bars(**words)  # type: ignore[arg-type]  # it checks them
 
     def symbols(self, as_of: AsOfLike = None, known_at: Moment = None, clock: str = "ingest") -> Result:
         """Every instrument: symbol, venue, trades and quotes (rows as received), first_session, last_session, first
@@ -260,7 +281,7 @@ class QueryEngine:
 
     def _bars_of(self, pinned: Pinned, selection: Selection, interval: Interval, of: str, eligible: str) -> Query:
         """The statement of bars of a selection."""
-        spec = BarSpec(interval, of, parse_columns(of, None), eligible)
+        spec = BarSpec(interval, of, bar_columns(of, None), eligible)
         return self._bar_engine.plan(pinned, selection, spec).query()
 
     def _of_catalogue(self, text: str, columns: Sequence[str], when: When) -> Result:
@@ -275,7 +296,8 @@ class QueryEngine:
         """The pinned table behind each name that the statement reads."""
         travels = {found.relation.lower(): found for found in statement.travels}
         pins = {}
-        for name in statement.relations:
+        made = {call.relation for call in statement.calls}
+        for name in (name for name in statement.relations if name not in made):
             own = travels.get(name)
             pins[name] = When(own.as_of).pin(self.lake, own.table) if own else when.pin(self.lake, NAMES[name])
         return pins
@@ -301,7 +323,8 @@ class QueryEngine:
 
     def _events(self, wanted: _Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None) -> Result:
         pinned, selection = wanted.pinned, wanted.selection
-        names, most = _columns(pinned.name, columns), parse_limit(limit)
+        known, most = TABLES[pinned.name].names, parse_limit(limit)
+        names = known if columns is None else parse_columns(columns, known)
         values, scan = Values(), selection.scan(pinned)
         conditions = selection.conditions(values)
         if most is not None and pinned.known is None and selection.whole_files and (raw or not scan.undoing):
@@ -344,19 +367,6 @@ class _Wanted:
     when: When
 
 
-def _columns(table: str, columns: Sequence[str] | None) -> tuple[str, ...]:
-    """The columns to output: all of the contract in order, or those asked for."""
-    known = TABLES[table].names
-    if columns is None:
-        return known
-    names = [columns] if isinstance(columns, str) else list(columns)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names or len(set(names)) < len(names):
-        problem = f"has no column {unknown[0]!r}" if unknown else "is empty or repeats a column"
-        raise InvalidParameter("columns", columns, problem, f"Columns: {listed(known, most=40)}")
-    return tuple(names)
-
-
 def _fitting(interval: Interval, of: str) -> Interval:
     """The interval, where what bars are `of` has it."""
     if of != "trades" and interval.kind in {"volume", "dollar"}:
@@ -374,3 +384,12 @@ def _snapshots_read(statement: Statement, pins: Mapping[str, Pinned]) -> dict[st
     """The snapshot of each table; a table with its own clause is named with it, as `trades AS OF eod`."""
     labels = {found.relation.lower(): f"{found.table} AS OF {found.as_of}" for found in statement.travels}
     return {labels.get(name, pinned.name): pinned.snapshot_id for name, pinned in pins.items()}
+
+
+def _snapshots_called(statement: Statement, made: Mapping[str, Result]) -> dict[str, int | None]:
+    """The snapshots that bars are of; with a state of their own they are named with it."""
+    found: dict[str, int | None] = {}
+    for call in statement.calls:
+        own = f" AS OF {call.words['as_of']}" if call.words.get("as_of") is not None else ""
+        found |= {f"{table}{own}": pin for table, pin in made[call.relation].snapshots.items()}
+    return found

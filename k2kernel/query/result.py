@@ -41,6 +41,11 @@ class Result:
         self.snapshots = dict(snapshots)
         """The snapshot of each table that answers; None where a table has none yet."""
 
+    @property
+    def planned(self) -> Query:
+        """The query that a terminal runs."""
+        return self._query
+
     @cached_property
     def columns(self) -> list[str]:
         """The names of the columns in order."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -34,6 +36,9 @@ _TYPES = {
     "timestamptz": "TIMESTAMP WITH TIME ZONE",
     "uuid": "UUID",
 }
+_PLACEHOLDER = re.compile(r"\$(k2_\d+)\b")
+"""What `Values` puts into a statement."""
+
 ALWAYS = ("symbol", "venue", "session", "ts_event", "ts_event_ns", "sequence", "source", "source_offset")
 """The columns that conditions and orders of events may use."""
 
@@ -245,6 +250,21 @@ def materialise(pinned: Pinned, files: Sequence[LakeFile]) -> pa.Table:
 def literal_paths(paths: list[str]) -> str:
     """A list of paths as an SQL literal, for views, which bind no parameters."""
     return f"[{', '.join(map(literal, paths))}]"
+
+
+def query_as_view(name: str, planned: Query) -> str:
+    """The statement that makes the rows of a query of ours a temporary view, its values written out."""
+    text = _PLACEHOLDER.sub(lambda found: _written(planned.values[found[1]]), planned.text)
+    return f"CREATE TEMP VIEW {identifier(name)} AS {text}"
+
+
+def _written(value: object) -> str:
+    """A value that is bound as an SQL literal."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, date):
+        return f"DATE {literal(value.isoformat())}"
+    return literal(value) if isinstance(value, str) else str(value)
 
 
 def as_view(name: str, scan: Scan, raw: bool) -> str:

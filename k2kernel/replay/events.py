@@ -91,8 +91,8 @@ class Quote(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A bar that is over: every column of `bars`, and `ts_close_ns`, the first instant (ns) by which it is over: the end
-    of its bucket, or of a bar by amount the next bar's first trade (the session's end where there is none).
+    """A bar that is over: every column of `bars`, and `ts_close_ns`, the first instant (ns) by which it is over: the
+    end of its bucket, or of a bar by amount the next bar's first trade (the session's end where there is none).
     """
 
     symbol: str
