@@ -273,6 +273,7 @@ def as_view(name: str, scan: Scan, raw: bool) -> str:
 
 
 def query(text: str, values: Values, *scans: Scan) -> Query:
-    """A query over scans."""
+    """A query over scans, with the values that its text uses."""
     frames = {name: frame for scan in scans for name, frame in scan.frames().items()}
-    return Query(text, values.bound, frames=frames)
+    used = {name: values.bound[name] for name in _PLACEHOLDER.findall(text)}
+    return Query(text, used, frames=frames)
