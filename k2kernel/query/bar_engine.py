@@ -69,7 +69,7 @@ class BarEngine:
         """The statement of bars of a selection."""
         values, whole = Values(), self._whole(pinned, selection, spec.interval)
         scan = whole.scan(pinned)
-        declared = [declared_venue(code, self._home) for code in self._venue_codes(whole, scan)]
+        declared = [declared_venue(code, self._home) for code in self.venue_codes(whole, scan)]
         found = buckets(spec.interval, declared, _span_us(scan), spec.align)
         if spec.fill is not None and not found.by_session:
             raise InvalidParameter("fill", spec.fill, "fits no bars that cross sessions", "Use align='session'")
@@ -99,7 +99,7 @@ class BarEngine:
         found = {venue.code: policy(venue.code, eligible, self._home) for venue in venues}
         return found or {"": policy("", eligible, self._home)}
 
-    def _venue_codes(self, selection: Selection, scan: Scan) -> list[str]:
+    def venue_codes(self, selection: Selection, scan: Scan) -> list[str]:
         """The venues that the rows can be of: as asked for, as statistics tell, else as the catalogue knows."""
         codes = venues_of(selection, scan)
         return sorted(self._catalogue.entries(scan.pinned)["venue"].unique().to_pylist()) if codes is None else codes

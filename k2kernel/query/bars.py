@@ -34,15 +34,6 @@ _ORDERED = {"twap": "vwap", "time_weighted_spread": "mean_spread"}
 MORE_COLUMNS = ("first", "last", "ts_close_ns")
 """What else can be asked for: the times of the first and last event, and the end of the bar."""
 
-STATE = (
-    *("symbol", "venue", "session", "k2_bucket", "open", "high", "low", "close", "volume", "notional", "k2_priced"),
-    *("n_trades", "first_sequence", "last_sequence", "first", "last", "k2_first", "k2_last"),
-    *("k2_weighted", "k2_from", "k2_to"),
-)
-"""The columns of a state of a bar of trades. `k2_first` and `k2_last` are the times of the first and last trade that
-counts, `k2_from` and `k2_to` of the first and last with a price, and `k2_weighted` is the sum of price times the time
-to the next one: all on the same clock, in µs or ns."""
-
 _OF = {"trades": "price", "bid": "bid_px", "ask": "ask_px", "mid": "(bid_px + ask_px) * 0.5"}
 _SPREAD = "(ask_px - bid_px)"
 _WHOLE = "PARTITION BY symbol, venue, session"
@@ -225,6 +216,26 @@ class Bars:
                 taken = self.key.sequence.format(key=f"({end}(k2_key){self._if()})")
             found.append(f"{taken} AS {name}")
         return found
+
+    def merged(self, states: str) -> str:
+        """The states of these bars from finer ones of trades, each of which lies within one of these."""
+        key = "row(k2_first, first_sequence, k2_last, last_sequence)"
+        finer = f"SELECT *, make_timestamptz(k2_bucket) AS ts_event, {key} AS k2_key FROM ({states})"
+        placed = f"SELECT * EXCLUDE k2_bucket, {self.buckets.key} AS k2_bucket FROM ({finer})"
+        whole = _WHOLE if self.buckets.by_session else "PARTITION BY symbol, venue"
+        gap = f"lead(k2_from) OVER ({whole}, k2_bucket, k2_from IS NULL ORDER BY k2_key) - k2_to"
+        gaps = f"SELECT *, close::DECIMAL(20, 8) * ({gap})::DECIMAL(18, 0) AS k2_gap FROM ({placed})"
+        ends = {"open": "arg_min", "close": "arg_max", "first_sequence": "arg_min", "last_sequence": "arg_max"}
+        ends_of = [f"{end}({name}, k2_key) AS {name}" for name, end in ends.items()]
+        least = [f"min({name}) AS {name}" for name in ("low", "first", "k2_first", "k2_from")]
+        most = [f"max({name}) AS {name}" for name in ("high", "last", "k2_last", "k2_to")]
+        sums = [f"sum({name}) AS {name}" for name in ("volume", "notional", "k2_priced")]
+        weighted = "coalesce(sum(k2_weighted), 0) + coalesce(sum(k2_gap), 0) AS k2_weighted"
+        marked = f"{f'bool_or({self.incomplete})' if self.incomplete else 'false'} AS k2_incomplete"
+        rest = ["sum(n_trades)::BIGINT AS n_trades", weighted, marked]
+        session = "session" if self.buckets.by_session else "min(session) AS session"
+        columns = ", ".join(["symbol, venue", session, "k2_bucket", *ends_of, *least, *most, *sums, *rest])
+        return f"SELECT {columns} FROM ({gaps}) GROUP BY ALL"
 
     def shown(self, states: str) -> str:
         """The bars of states: ends, exact divisions, and the columns in their order."""

@@ -13,6 +13,7 @@ from k2kernel.calendars import venues as declared_venues
 from k2kernel.eligibility import policy
 from k2kernel.errors import InvalidParameter, SqlRefused
 from k2kernel.query import metadata
+from k2kernel.query.bar_cache import BarCache, Materialised
 from k2kernel.query.bar_engine import BarEngine, BarSpec
 from k2kernel.query.bars import bar_columns, parse_of
 from k2kernel.query.calls import Call
@@ -70,6 +71,7 @@ class QueryEngine:
         self._database = Database(lake.settings)
         self._catalogue = Catalogue(self._database)
         self._bar_engine = BarEngine(lake.settings.home, self._catalogue)
+        self._bar_cache = BarCache(lake, self._database, self._bar_engine)
 
     def close(self) -> None:
         """Let go of DuckDB; the next read opens it again."""
@@ -134,6 +136,7 @@ class QueryEngine:
         fill: str | None = None,
         columns: Sequence[str] | str | None = None,
         by_close: bool = False,
+        cached: str | None = None,
         as_of: AsOfLike = None,
         known_at: Moment = None,
         clock: str = "ingest",
@@ -158,7 +161,8 @@ class QueryEngine:
         mean_spread at the end, time_weighted_spread (held until the next quote) on request; mid has nine decimals. `of`
         None is trades, or mid where none of the symbols has trades but one has quotes: `snapshots` says which.
         `fill` gives time bars of a session where nothing traded between its first and last bar: `null` ones, or with
-        the `previous` close as their prices.
+        the `previous` close as their prices. `by_close` orders bars by their ends, with ts_close_ns as the last column.
+        `cached` is an interval that `materialise_bars` keeps: bars are then merged from those, and equal.
         """
         when, wanted_range = parse_when(as_of, known_at, clock), parse_range(session, start, end)
         parsed, of = parse_interval(interval), parse_of(of)
@@ -169,7 +173,19 @@ class QueryEngine:
         spec = BarSpec(_fitting(parsed, of), of, named, eligible, aligned, fills, by_close)
         plan = self._bar_engine.plan(wanted.pinned, wanted.selection, spec)
         names = [*named, "ts_close_ns"] if by_close and "ts_close_ns" not in named else list(named)
-        return Result(self._database, plan.query(), {wanted.pinned.name: wanted.pinned.snapshot_id}, names, plan.zone)
+        kept = cached and self._bar_cache.query(plan, wanted.pinned, wanted.selection, spec, cached)
+        return Result(
+            self._database, kept or plan.query(), {wanted.pinned.name: wanted.pinned.snapshot_id}, names, plan.zone
+        )
+
+    def materialise_bars(self, interval: str = "1m", eligible: str = "venue") -> Materialised:
+        """Keep the bars of trades of an interval that divides 15 minutes, by a policy, for `bars(cached=interval)`.
+
+        They are states in the Iceberg table `bars_<interval>` (with `_<policy>` behind it where that is not the
+        venue's), which says of which snapshot of trades it is; of a later one only the sessions are computed whose
+        files have changed.
+        """
+        return self._bar_cache.materialise(When().pin(self.lake, "trades"), interval, eligible)
 
     def _of_any(self, of: str | None, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> _Wanted:
         """The table that bars are made from, and which of its rows; quotes where `of` is open and there are no trades
