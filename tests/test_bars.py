@@ -97,7 +97,7 @@ def odd_trades(seed: int, count: int = 300, *, in_ns: bool = True) -> list[dict[
     rows = []
     for _ in range(count):
         day = DAY + timedelta(days=dice.randrange(3))
-        row = {
+        row: dict[str, Any] = {
             "symbol": dice.choice(["A", "B"]),
             "venue": "XNYS",
             "session": day,
@@ -108,7 +108,7 @@ def odd_trades(seed: int, count: int = 300, *, in_ns: bool = True) -> list[dict[
             "conditions": dice.choice([None, [], ["I"], ["M"], ["Z"], ["I", "M"]]),
         }
         if in_ns:
-            moment: datetime = row["ts_event"]  # type: ignore[assignment]
+            moment: datetime = row["ts_event"]
             row["ts_event_ns"] = int(moment.timestamp()) * 10**9 + dice.randrange(1_000)
         rows.append(event(**row))
     return rows
@@ -196,7 +196,13 @@ def test_a_filled_session_has_every_bucket_from_its_first_to_its_last(lake: Lake
             assert [bar[name] for name in ("open", "high", "low", "close")] == [price] * 4
             assert [bar[name] for name in ("volume", "notional", "n_trades", "vwap", "twap")] == [0, 0, 0, None, twap]
             assert (bar["first_sequence"], bar["is_partial"], bar["is_incomplete"]) == (None, False, False)
-    for words in ({"interval": "tick:3"}, {"interval": "2d"}, {"fill": "zero"}, {"interval": "session"}):
+    wrong: list[dict[str, Any]] = [
+        {"interval": "tick:3"},
+        {"interval": "2d"},
+        {"fill": "zero"},
+        {"interval": "session"},
+    ]
+    for words in wrong:
         with pytest.raises(InvalidParameter, match="fill"):
             engine.bars("BHP", **{"fill": "null", **words})
 

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ class Planned:
         query = plan.query()
         text = plan.bars.shown(plan.bars.merged(union))
         values = {name: value for name, value in query.values.items() if f"${name}" in text}
-        return self.arrow(Query(text, values, frames={name: lambda at=name: frames[at] for name in frames}))
+        return self.arrow(Query(text, values, frames={name: partial(frames.__getitem__, name) for name in frames}))
 
 
 @settings(max_examples=8, deadline=None)

@@ -15,7 +15,7 @@ from k2kernel.workbench import Workbench, connect
 from tests.slow_bars import OFF_MARKET, Asked, bars, by_policy
 
 SETS = {
-    "asx-2014-03": ({"trades/7181.csv": "asx-trades", "quotes/7181.csv": "asx-quotes"}, "trades"),
+    "asx-2014-03": ({"reference-data/company_info.csv": "asx-companies", "trades/7181.csv": "asx-trades"}, "trades"),
     "binance-ws-2024-08-08": (
         {"spot_btcusdt_20240808.gz": "binance-spot-ws", "usdm_btcusdt_20240808.gz": "binance-usdm-ws"},
         "trades",
