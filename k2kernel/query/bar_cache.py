@@ -69,7 +69,7 @@ class BarCache:
         notes = {_SNAPSHOT: str(pinned.snapshot_id), _POLICIES: json.dumps(policies, sort_keys=True)}
         base = self._lake.files(name, self._lake.head(name))
         stale = self._stale(name, base, pinned, policies)
-        spec = BarSpec(interval, "trades", ("twap",), eligible)
+        spec = BarSpec(interval, "trades", ("twap", "first", "last"), eligible)
         if stale or self._noted(name).get(_SNAPSHOT) != notes[_SNAPSHOT]:
             files = [path for day in stale for path in self._written(name, pinned, day, spec)]
             base = self._lake.files(name, self._lake.rebuild(name, base, stale, files, notes))

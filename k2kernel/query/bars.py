@@ -165,10 +165,11 @@ class Bars:
             f"min(k2_price){of['high_low']} AS low",
             f"arg_max(k2_price, k2_key){of['last']} AS close",
             *self._sequences(),
-            *(f"{end}(ts_event){self._if()} AS {name}" for end, name in (("min", "first"), ("max", "last"))),
-            *(f"{end}(k2_t) AS k2_{name}" for end, name in (("min", "first"), ("max", "last"))),
             f"{f'bool_or({self.incomplete})' if self.incomplete else 'false'} AS k2_incomplete",
         ]
+        if self._timed:
+            ends = (("min", "first"), ("max", "last"))
+            found += [f"{end}(ts_event){self._if()} AS {name}, {end}(k2_t) AS k2_{name}" for end, name in ends]
         if self.interval.is_threshold:
             cut = f"count(*) > count(*){self._if()}" if self.within else "false"
             found += ["max(k2_sum) AS k2_sum", f"{cut} AS k2_cut", f"count(*){self._if()} AS k2_rows"]
@@ -177,6 +178,12 @@ class Bars:
             found.append(f"sum(k2_price::DECIMAL(20, {self._scale}) * k2_held::DECIMAL(18, 0)){priced} AS k2_weighted")
             found += [f"min(k2_t){priced} AS k2_from", f"max(k2_t){priced} AS k2_to"]
         return found
+
+    @property
+    def _timed(self) -> bool:
+        """True where the times of the first and last row matter; binding what does not costs time, too."""
+        asked = {"first", "last", *_ORDERED} & set(self.columns)
+        return bool(asked) or self.interval.is_threshold or self.fill is not None
 
     @property
     def _scale(self) -> int:
@@ -247,9 +254,11 @@ class Bars:
         if "mean_spread" in self.columns:
             rows = with_ratio(rows, "k2_mean_spread", "k2_spread", "k2_both")
         if "twap" in self.columns:
-            rows = self._weighed(rows, "k2_twap", ("k2_weighted", "close", "k2_to"), "k2_stop - k2_from", self._scale)
+            rows = self._weighed(
+                rows, "k2_twap", ("k2_weighted", "close", "k2_to"), f"{self._stop} - k2_from", self._scale
+            )
         if "time_weighted_spread" in self.columns:
-            time = "coalesce(k2_stood, 0) + CASE WHEN k2_last_spread IS NULL THEN 0 ELSE k2_stop - k2_until END"
+            time = f"coalesce(k2_stood, 0) + CASE WHEN k2_last_spread IS NULL THEN 0 ELSE {self._stop} - k2_until END"
             parts = ("k2_spread_time", "k2_last_spread", "k2_until")
             rows = self._weighed(rows, "k2_time_weighted_spread", parts, time, 8)
         columns = ", ".join(f"{self._shown(name)} AS {name}" for name in self.columns)
@@ -259,16 +268,14 @@ class Bars:
         return f"SELECT {columns}{close} FROM ({rows}) ORDER BY {keys}"
 
     def _ended(self, states: str) -> str:
-        """States with the start (µs) and the end (on the clock of the rows) of each, and whether something cuts it."""
+        """States with the start (µs) of each, and where it ends: in µs, or by amount on the clock of the rows."""
         if not self.interval.is_threshold:
-            ends = f"SELECT *, {self.buckets.opens} AS k2_open, {self.buckets.closes} AS k2_end FROM ({states})"
-            cut = f"coalesce(k2_open < {self.low}, false) OR coalesce(k2_end > {self.high}, false)"
-            return f"SELECT *, k2_end * {self.per_us} AS k2_stop, ({cut}) AS k2_partial FROM ({ends})"
+            return f"SELECT *, {self.buckets.opens} AS k2_open, {self.buckets.closes} AS k2_end FROM ({states})"
         following = f"lead(k2_first) OVER ({_WHOLE} ORDER BY k2_bucket) AS k2_next"
         found = f"SELECT *, k2_first // {self.per_us} AS k2_open, {following} FROM ({states})"
         short = f"(k2_next IS NULL AND k2_sum < (k2_bucket + 1) * {self.interval.amount}::HUGEINT)"
         return (
-            f"SELECT *, coalesce(k2_next, k2_last) AS k2_stop, (k2_cut OR {short}) AS k2_partial "
+            f"SELECT *, coalesce(k2_next, k2_last) AS k2_end, (k2_cut OR {short}) AS k2_partial "
             f"FROM ({found}) WHERE k2_rows > 0"
         )
 
@@ -291,11 +298,15 @@ class Bars:
         filled = f"{replaced}, CASE WHEN first IS NULL THEN {last} END AS k2_before FROM ({every})"
         return f"WITH k2_states AS ({states}) SELECT * EXCLUDE k2_before REPLACE ({kept}) FROM ({filled})"
 
-    @staticmethod
-    def _weighed(rows: str, name: str, parts: tuple[str, str, str], time: str, scale: int) -> str:
+    @property
+    def _stop(self) -> str:
+        """The end of a bar on the clock of the rows."""
+        return "k2_end" if self.interval.is_threshold else f"k2_end * {self.per_us}"
+
+    def _weighed(self, rows: str, name: str, parts: tuple[str, str, str], time: str, scale: int) -> str:
         """The rows with a time-weighted mean: what is summed, and the last value held until the bar's end."""
         summed, last, since = parts
-        held = f"coalesce({last}, 0)::DECIMAL(20, {scale}) * coalesce(k2_stop - {since}, 0)::DECIMAL(18, 0)"
+        held = f"coalesce({last}, 0)::DECIMAL(20, {scale}) * coalesce({self._stop} - {since}, 0)::DECIMAL(18, 0)"
         total = f"(coalesce({summed}, 0) + {held})::DECIMAL(38, {scale})"
         sums = f"SELECT *, {total} AS k2_total, {time} AS k2_duration FROM ({rows})"
         mean = with_ratio(sums, "k2_mean", "k2_total", "k2_duration", 12 - scale)
@@ -311,11 +322,17 @@ class Bars:
         over = f"greatest(k2_next * {factor}, k2_last * {factor} + 1)"
         return f"CASE WHEN k2_next IS NULL THEN {self.buckets.closes} * 1000 ELSE {over} END"
 
+    @property
+    def _partial(self) -> str:
+        if self.interval.is_threshold:
+            return "k2_partial"
+        return f"(coalesce(k2_open < {self.low}, false) OR coalesce(k2_end > {self.high}, false))"
+
     def _shown(self, name: str) -> str:
         """A column by what it is made of."""
         made = {
             "ts_open": "make_timestamptz(k2_open)",
-            "is_partial": "k2_partial",
+            "is_partial": self._partial,
             "is_incomplete": "k2_incomplete",
             "eligible": self.counting.label,
             "ts_close_ns": self._close_ns,
