@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from k2kernel.errors import InvalidParameter
 from k2kernel.query.buckets import Buckets
 from k2kernel.query.counting import Counting
-from k2kernel.query.exact import with_ratio
+from k2kernel.query.exact import Ratio, with_ratios
 from k2kernel.query.intervals import Interval
 from k2kernel.query.order import EVENT_NS, Key
 from k2kernel.query.scan import Scan, Values
@@ -248,20 +248,12 @@ class Bars:
         """The bars of states: ends, exact divisions, and the columns in their order."""
         if self.fill is not None:
             states = self._filled(states)
+        totals, ratios = self._divisions()
         rows = self._ended(states)
-        if "vwap" in self.columns and self._of_trades:
-            rows = with_ratio(rows, "k2_vwap", "notional", "k2_priced")
-        if "mean_spread" in self.columns:
-            rows = with_ratio(rows, "k2_mean_spread", "k2_spread", "k2_both")
-        if "twap" in self.columns:
-            rows = self._weighed(
-                rows, "k2_twap", ("k2_weighted", "close", "k2_to"), f"{self._stop} - k2_from", self._scale
-            )
-        if "time_weighted_spread" in self.columns:
-            time = f"coalesce(k2_stood, 0) + CASE WHEN k2_last_spread IS NULL THEN 0 ELSE {self._stop} - k2_until END"
-            parts = ("k2_spread_time", "k2_last_spread", "k2_until")
-            rows = self._weighed(rows, "k2_time_weighted_spread", parts, time, 8)
-        columns = ", ".join(f"{self._shown(name)} AS {name}" for name in self.columns)
+        rows = f"SELECT *, {', '.join(totals)} FROM ({rows})" if totals else rows
+        rows, quotients = with_ratios(rows, list(ratios.values()))
+        made = dict(zip(ratios, quotients, strict=True))
+        columns = ", ".join(f"{self._shown(name, made.get(name))} AS {name}" for name in self.columns)
         order = "ts_close_ns" if self.by_close else "make_timestamptz(k2_open)"
         close = f", {self._close_ns} AS ts_close_ns" if self.by_close and "ts_close_ns" not in self.columns else ""
         keys = f"{order}, venue, symbol, session{', k2_bucket' if self.interval.is_threshold else ''}"
@@ -303,15 +295,29 @@ class Bars:
         """The end of a bar on the clock of the rows."""
         return "k2_end" if self.interval.is_threshold else f"k2_end * {self.per_us}"
 
-    def _weighed(self, rows: str, name: str, parts: tuple[str, str, str], time: str, scale: int) -> str:
-        """The rows with a time-weighted mean: what is summed, and the last value held until the bar's end."""
+    def _divisions(self) -> tuple[list[str], dict[str, Ratio]]:
+        """What has to be summed up before, and the columns that are ratios."""
+        totals, ratios = [], {}
+        if "vwap" in self.columns and self._of_trades:
+            ratios["vwap"] = Ratio("notional", "k2_priced")
+        if "twap" in self.columns:
+            totals.append(self._total("k2_price", ("k2_weighted", "close", "k2_to"), self._scale))
+            totals.append(f"{self._stop} - k2_from AS k2_price_time")
+            ratios["twap"] = Ratio("k2_price_total", "k2_price_time", 12 - self._scale)
+        if "mean_spread" in self.columns:
+            ratios["mean_spread"] = Ratio("k2_spread", "k2_both")
+        if "time_weighted_spread" in self.columns:
+            last = f"CASE WHEN k2_last_spread IS NULL THEN 0 ELSE {self._stop} - k2_until END"
+            totals.append(self._total("k2_spread", ("k2_spread_time", "k2_last_spread", "k2_until"), 8))
+            totals.append(f"coalesce(k2_stood, 0) + {last} AS k2_spread_held")
+            ratios["time_weighted_spread"] = Ratio("k2_spread_total", "k2_spread_held")
+        return totals, ratios
+
+    def _total(self, name: str, parts: tuple[str, str, str], scale: int) -> str:
+        """What is summed, and the last value times the time from `since` to the bar's end."""
         summed, last, since = parts
         held = f"coalesce({last}, 0)::DECIMAL(20, {scale}) * coalesce({self._stop} - {since}, 0)::DECIMAL(18, 0)"
-        total = f"(coalesce({summed}, 0) + {held})::DECIMAL(38, {scale})"
-        sums = f"SELECT *, {total} AS k2_total, {time} AS k2_duration FROM ({rows})"
-        mean = with_ratio(sums, "k2_mean", "k2_total", "k2_duration", 12 - scale)
-        mean = f"SELECT *, coalesce(k2_mean, {last}::DECIMAL(38, 12)) AS {name} FROM ({mean})"
-        return f"SELECT * EXCLUDE (k2_total, k2_duration, k2_mean) FROM ({mean})"
+        return f"(coalesce({summed}, 0) + {held})::DECIMAL(38, {scale}) AS {name}_total"
 
     @property
     def _close_ns(self) -> str:
@@ -328,25 +334,23 @@ class Bars:
             return "k2_partial"
         return f"(coalesce(k2_open < {self.low}, false) OR coalesce(k2_end > {self.high}, false))"
 
-    def _shown(self, name: str) -> str:
-        """A column by what it is made of."""
+    def _shown(self, name: str, ratio: str | None) -> str:
+        """A column by what it is made of; without time that passed, the last value is the mean."""
         made = {
             "ts_open": "make_timestamptz(k2_open)",
             "is_partial": self._partial,
             "is_incomplete": "k2_incomplete",
             "eligible": self.counting.label,
             "ts_close_ns": self._close_ns,
-            "twap": "k2_twap",
-            "mean_spread": "k2_mean_spread",
-            "time_weighted_spread": "k2_time_weighted_spread",
+            "vwap": ratio,
+            "mean_spread": ratio,
+            "twap": f"coalesce({ratio}, close::DECIMAL(38, 12))",
+            "time_weighted_spread": f"coalesce({ratio}, k2_last_spread::DECIMAL(38, 12))",
         }
         types = {"volume": "DECIMAL(38, 8)", "notional": "DECIMAL(38, 16)", "vwap": "DECIMAL(38, 12)"}
-        if self._of_trades:
-            made["vwap"] = "k2_vwap"
-            return f"{name}::{types[name]}" if name in ("volume", "notional") else made.get(name, name)
-        return (
-            f"NULL::{(types | {'n_trades': 'BIGINT'})[name]}" if name in (*types, "n_trades") else made.get(name, name)
-        )
+        if not self._of_trades and name in (*types, "n_trades"):
+            return f"NULL::{types.get(name, 'BIGINT')}"
+        return f"{name}::{types[name]}" if name in ("volume", "notional") else made.get(name) or name
 
 
 def _integer(column: str) -> str:

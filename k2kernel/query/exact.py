@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
-DIGITS = "replace(abs({})::VARCHAR, '.', '')::HUGEINT"
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_DIGITS = "replace(abs({})::VARCHAR, '.', '')::HUGEINT"
 """The digits of a decimal as an integer: exact, where a product with a power of ten might not fit."""
 
+_ONE = 10**12
 
-def with_ratio(rows: str, name: str, numerator: str, denominator: str, scale: int = 4) -> str:
-    """The SELECT `rows` with the column `name`: numerator / denominator as DECIMAL(38, 12), null where either is null
-    or the denominator is 0.
 
-    Both are decimals or integers, taken as integers of their last digit; their ratio times 10**scale must count 1e-12.
-    It is divided in two steps, because the numerator times 10**scale may not fit. Each step is a SELECT of its own:
-    nested expressions would be bound many times over.
+@dataclass(frozen=True)
+class Ratio:
+    """numerator / denominator, as SQL: decimals or integers, taken as integers of their last digit, whose ratio times
+    10**scale counts 1e-12.
     """
-    up = 10**scale
-    digits = f"SELECT *, {DIGITS.format(numerator)} AS k2_n, {DIGITS.format(denominator)} AS k2_v FROM ({rows})"
-    whole = f"SELECT *, k2_n // nullif(k2_v, 0) AS k2_w, k2_n % nullif(k2_v, 0) * {up} AS k2_m FROM ({digits})"
-    parts = f"SELECT *, k2_w * {up} + k2_m // k2_v AS k2_q, k2_m % k2_v * 2 AS k2_r FROM ({whole})"
-    odd = "CASE WHEN k2_r > k2_v OR (k2_r = k2_v AND k2_q % 2 = 1) THEN 1 ELSE 0 END"
-    rounded = f"SELECT *, (k2_q + {odd}) * (sign({numerator}) * sign({denominator})) AS k2_e FROM ({parts})"
-    ones, rest = "(k2_e // 1000000000000)::DECIMAL(26, 0)", "(k2_e % 1000000000000)::DECIMAL(12, 0)"
-    ratio = f"({ones} + {rest} * 0.000000000001::DECIMAL(13, 12))::DECIMAL(38, 12)"
-    return f"SELECT * EXCLUDE (k2_n, k2_v, k2_w, k2_m, k2_q, k2_r, k2_e), {ratio} AS {name} FROM ({rounded})"
+
+    numerator: str
+    denominator: str
+    scale: int = 4
+
+
+def with_ratios(rows: str, ratios: Sequence[Ratio]) -> tuple[str, list[str]]:
+    """The SELECT `rows` with columns that ratios are made of, and each ratio as an expression over it: DECIMAL(38, 12),
+    null where either side is null or the denominator is 0.
+
+    It is divided in two steps, because the numerator times 10**scale may not fit. Each step is a SELECT of its own for
+    all ratios together: nested expressions would be bound many times over, and so would columns in many SELECTs.
+    """
+    if not ratios:
+        return rows, []
+    numbered = list(enumerate(ratios))
+    steps = [[_digits(at, ratio) for at, ratio in numbered]]
+    steps += [[_whole(at, 10**ratio.scale) for at, ratio in numbered]]
+    steps += [[_rounded(at, ratio) for at, ratio in numbered]]
+    for columns in steps:
+        rows = f"SELECT *, {', '.join(columns)} FROM ({rows})"
+    return rows, [_decimal(f"k2_e{at}") for at, _ in numbered]
+
+
+def _digits(at: int, ratio: Ratio) -> str:
+    top, bottom = (_DIGITS.format(side) for side in (ratio.numerator, ratio.denominator))
+    return f"{top} AS k2_n{at}, nullif({bottom}, 0) AS k2_v{at}"
+
+
+def _whole(at: int, up: int) -> str:
+    return f"k2_n{at} // k2_v{at} * {up} AS k2_w{at}, k2_n{at} % k2_v{at} * {up} AS k2_m{at}"
+
+
+def _rounded(at: int, ratio: Ratio) -> str:
+    """The quotient, one more where the rest is more than a half, or a half and the quotient odd; with its sign."""
+    quotient, rest = f"(k2_w{at} + k2_m{at} // k2_v{at})", f"k2_m{at} % k2_v{at} * 2"
+    up = f"CASE WHEN {rest} > k2_v{at} OR ({rest} = k2_v{at} AND {quotient} % 2 = 1) THEN 1 ELSE 0 END"
+    return f"({quotient} + {up}) * (sign({ratio.numerator}) * sign({ratio.denominator})) AS k2_e{at}"
+
+
+def _decimal(units: str) -> str:
+    """An integer of 1e-12 as DECIMAL(38, 12)."""
+    ones, rest = f"({units} // {_ONE})::DECIMAL(26, 0)", f"({units} % {_ONE})::DECIMAL(12, 0)"
+    return f"({ones} + {rest} * 0.000000000001::DECIMAL(13, 12))::DECIMAL(38, 12)"
