@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2kernel.config import Settings
-from k2kernel.errors import InvalidParameter
-from k2kernel.lake import Lake
+from k2kernel.errors import CommitConflict, InvalidParameter
+from k2kernel.lake import FileSet, Lake
 from k2kernel.query import QueryEngine
 from k2kernel.query.bar_engine import BarEngine, BarSpec
 from k2kernel.query.bars import bar_columns
@@ -76,6 +76,16 @@ def test_only_sessions_whose_files_changed_are_computed(lake: Lake) -> None:
     assert old.to_arrow().equals(engine.bars("BHP", as_of=first.of).to_arrow())
     lake.rollback("trades", first.of)
     assert (engine.materialise_bars("1m").bars, engine.materialise_bars("1m").sessions) == (2, ())
+
+
+def test_of_two_that_keep_bars_at_once_the_slower_one_changes_nothing(lake: Lake) -> None:
+    add(lake, "a", [event()])
+    engine = QueryEngine(lake)
+    kept = engine.materialise_bars("1m")
+    before = FileSet(None)
+    with pytest.raises(CommitConflict, match="Run it again"):
+        lake.rebuild("bars_1m", before, [DAY], [], {})
+    assert lake.head("bars_1m") == kept.snapshot_id
 
 
 def test_a_changed_policy_keeps_everything_anew(lake: Lake) -> None:

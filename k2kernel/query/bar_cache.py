@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.calendars import venue as declared_venue
-from k2kernel.errors import InvalidParameter, UnknownReference
+from k2kernel.errors import InvalidParameter, K2Error, UnknownReference
 from k2kernel.query.bar_engine import BarEngine, BarSpec, Plan
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.intervals import UNITS, Interval, parse_interval
@@ -71,10 +72,22 @@ class BarCache:
         stale = self._stale(name, base, pinned, policies)
         spec = BarSpec(interval, "trades", ("twap", "first", "last"), eligible)
         if stale or self._noted(name).get(_SNAPSHOT) != notes[_SNAPSHOT]:
-            files = [path for day in stale for path in self._written(name, pinned, day, spec)]
-            base = self._lake.files(name, self._lake.rebuild(name, base, stale, files, notes))
+            files: list[str] = []
+            with self._discarded(files):
+                for day in stale:
+                    files += self._written(name, pinned, day, spec)
+                base = self._lake.files(name, self._lake.rebuild(name, base, stale, files, notes))
         assert base.snapshot_id is not None  # noqa: S101 - it was just written, or is current
         return Materialised(name, base.snapshot_id, pinned.snapshot_id, base.rows, tuple(stale))
+
+    @contextmanager
+    def _discarded(self, files: list[str]) -> Iterator[None]:
+        """Delete `files` where they are not committed."""
+        try:
+            yield
+        except K2Error:
+            self._lake.discard(files)
+            raise
 
     def _noted(self, name: str) -> Mapping[str, str]:
         notes = self._lake.notes(name)
