@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import appends, data, ingest, queries
+from benchmarks import appends, data, ingest, joins, queries, replay
 from benchmarks.report import HEADING, Report
 
-PARTS = ("ingest", "queries", "appends")
+PARTS = ("ingest", "queries", "joins", "replay", "appends")
 
 
 def main() -> None:
@@ -29,6 +29,10 @@ def main() -> None:
         ingest.measure(report, data.csv(folder, chosen.rows), home, chosen.rounds)
     if "queries" in chosen.only:
         queries.measure(report, home)
+    if "joins" in chosen.only:
+        joins.measure(report, folder)
+    if "replay" in chosen.only:
+        replay.measure(report, home)
     if "appends" in chosen.only:
         appends.measure(report, folder, chosen.commits)
     if chosen.json:

@@ -21,8 +21,8 @@ OVERHEAD_MS = 10.0
 class Measure:
     """One line: what was measured, in which unit, the figure of each contender, and the target for ours.
 
-    `times` is the most that ours may be of DuckDB's, with `OVERHEAD_MS` on top where the unit is ms; `most` and `least`
-    bound ours directly. A measure without a target is for information.
+    `times` is the most that ours may be of that of `rival`, with `OVERHEAD_MS` on top where the unit is ms; `most` and
+    `least` bound ours directly. A measure without a target is for information.
     """
 
     name: str
@@ -31,18 +31,21 @@ class Measure:
     times: float | None = None
     most: float | None = None
     least: float | None = None
+    rival: str = DUCKDB
 
     @property
     def ratio(self) -> float | None:
-        """Ours over DuckDB's."""
-        ours, theirs = self.figures.get(OURS), self.figures.get(DUCKDB)
+        """Ours over the rival's."""
+        ours, theirs = self.figures.get(OURS), self.figures.get(self.rival)
         return ours / theirs if ours is not None and theirs else None
 
     @property
     def limit(self) -> str:
         """The target in words, empty where there is none."""
         if self.times is not None:
-            return f"<= {self.times:g} x" + (f" + {OVERHEAD_MS:g} ms" if self.unit == "ms" else "")
+            return f"<= {self.times:g} x{'' if self.rival == DUCKDB else f' {self.rival}'}" + (
+                f" + {OVERHEAD_MS:g} ms" if self.unit == "ms" else ""
+            )
         if self.most is not None:
             return f"<= {self.most:g} {self.unit}"
         return "" if self.least is None else f">= {self.least:g} {self.unit}"
@@ -53,7 +56,7 @@ class Measure:
         ours = self.figures[OURS]
         if self.times is not None:
             spare = OVERHEAD_MS if self.unit == "ms" else 0
-            return ours <= self.times * self.figures[DUCKDB] + spare
+            return ours <= self.times * self.figures[self.rival] + spare
         if self.most is not None:
             return ours <= self.most
         return None if self.least is None else ours >= self.least

@@ -7,6 +7,7 @@ field only if all its codes allow it; a code that no policy lists allows everyth
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
@@ -21,6 +22,7 @@ FIELDS = ("open", "high_low", "last", "volume", "vwap")
 
 _SHIPPED = Path(__file__).with_name("policies")
 _FOLDER = "policies"
+_SETTINGS = ("venues", "auctions", "codes", "counted")
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,32 @@ class Rule:
     until: date | None = None
     meaning: str = ""
 
+    def holds(self, session: date) -> bool:
+        """True in the sessions of the rule."""
+        return (self.start is None or self.start <= session) and (self.until is None or session < self.until)
+
 
 @dataclass(frozen=True)
 class Policy:
-    """A named set of rules and the venues it is the default of. Without rules everything counts."""
+    """A named set of rules and the venues it is the default of. Without rules everything counts.
+
+    `auctions` are the codes that mark an auction's trades; `counted` are known and exclude nothing.
+    """
 
     name: str
     venues: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
+    auctions: tuple[str, ...] = ()
+    counted: frozenset[str] = frozenset()
 
     def excluding(self, field: str) -> tuple[Rule, ...]:
         """The rules that keep a trade from counting for `field`."""
         return tuple(rule for rule in self.rules if field in rule.excluded)
+
+    def unknown(self, codes: Iterable[str], session: date) -> tuple[str, ...]:
+        """Those of `codes` about which the policy says nothing in a session, sorted; none where it has no rules."""
+        stated = {rule.code for rule in self.rules if rule.holds(session)} | self.counted
+        return tuple(sorted(set(codes) - stated)) if self.rules else ()
 
 
 EVERYTHING = Policy(ALL)
@@ -52,10 +68,9 @@ EVERYTHING = Policy(ALL)
 
 def policies(home: Path | None = None) -> dict[str, Policy]:
     """Every policy by name: the shipped ones, with the user's in `<home>/policies` over them, and `all`."""
-    found = dict(_load(_SHIPPED, _stamp(_SHIPPED)))
-    if home is not None:
-        found |= _load(home / _FOLDER, _stamp(home / _FOLDER))
-    return found | {ALL: EVERYTHING}
+    own = {} if home is None else _load(home / _FOLDER, _stamp(home / _FOLDER))
+    shipped = _load(_SHIPPED, _stamp(_SHIPPED))
+    return {name: entry for name, entry in shipped.items() if name not in own} | own | {ALL: EVERYTHING}
 
 
 def policy(venue: str, name: str = VENUE, home: Path | None = None) -> Policy:
@@ -89,10 +104,14 @@ def _read(path: Path) -> Policy:
         raise InvalidParameter("policy", str(path), f"is not TOML: {exc}", "Correct that line") from exc
     if path.stem in (ALL, VENUE):
         _refuse(path, "name", path.stem, "is a reserved name", "Give the file another name")
-    for key in entry.keys() - {"venues", "codes"}:
-        _refuse(path, key, entry[key], "is not a setting of a policy", "Settings: venues, codes")
+    for key in entry.keys() - set(_SETTINGS):
+        _refuse(path, key, entry[key], "is not a setting of a policy", f"Settings: {listed(_SETTINGS)}")
+    counted = entry.get("counted", {})
+    if not isinstance(counted, dict):
+        _refuse(path, "counted", counted, "is not a table", 'Write [counted] and under it "@" = "regular sale"')
     rules = tuple(_rule(path, number, line) for number, line in enumerate(_tables(path, entry.get("codes", []))))
-    return Policy(path.stem, _texts(path, "venues", entry.get("venues", [])), rules)
+    venues, auctions = (_texts(path, key, entry.get(key, [])) for key in ("venues", "auctions"))
+    return Policy(path.stem, venues, rules, auctions, frozenset(counted))
 
 
 def _rule(path: Path, number: int, line: dict[str, Any]) -> Rule:

@@ -20,6 +20,7 @@
     │   ├── SqlRefused         not one read-only statement over the lake's tables
     │   └── QueryCancelled     interrupted by the caller or by a time limit
     ├── SlowConsumer           a consumer that did not keep up with a replay
+    ├── StorageFault           a file or folder of the lake cannot be used
     ├── CatalogUnreachable     the catalog that is configured does not answer
     ├── CommitConflict         another writer changed the table in a way that cannot be merged
     ├── UnsupportedTable       a table feature that reads cannot apply
@@ -209,6 +210,14 @@ class SlowConsumer(K2Error):
             f"The consumer is more than {capacity} events behind the replay",
             "Give it a larger capacity, a lower speed, or slow='block' or 'drop_oldest'",
         )
+
+
+class StorageFault(K2Error):
+    """A file or folder of the lake cannot be used, for the system's `reason`; no table has half of what was written."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path} cannot be used: {reason}", "Make room or give access, and run the same again")
 
 
 class CatalogUnreachable(K2Error):

@@ -17,6 +17,8 @@ NS = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _INSTANT = re.compile(r"(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?)(?:\.(\d{1,9}))?\s*(Z|[+-]\d{2}:?\d{2})")
+_DURATION = re.compile(r"(\d{1,9})(ns|us|ms|s|m|h|d)")
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "m": 60 * NS, "h": 3_600 * NS, "d": 86_400 * NS}
 _NAME = re.compile(r"[a-z][a-z0-9._-]*")
 
 type_error = "is neither a date, a time with a zone nor an ISO 8601 text"
@@ -64,6 +66,21 @@ def parse_instant(value: object, parameter: str) -> int:
     except ValueError as exc:
         raise InvalidParameter(parameter, value, str(exc)) from exc
     return to_ns(moment) + int((fraction or "0").ljust(9, "0"))
+
+
+Duration = timedelta | str
+"""A length of time: a `timedelta`, or a whole number with its unit, such as `5s`."""
+
+
+def parse_duration(value: object, parameter: str) -> int:
+    """Nanoseconds, zero or more, of a `timedelta` or of a whole number of ns, us, ms, s, m, h or d such as `5s`."""
+    if isinstance(value, timedelta) and value >= timedelta():
+        return ((value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds) * 1_000
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        remedy = "Give a timedelta, or a whole number and ns, us, ms, s, m, h or d, such as 5s"
+        raise InvalidParameter(parameter, value, "is no length of time", remedy)
+    return int(found[1]) * _UNITS[found[2]]
 
 
 Bound = date | int

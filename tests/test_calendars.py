@@ -151,7 +151,7 @@ def test_shipped_venues_are_sound() -> None:
         ("XNAS", "America/New_York", 0, "XNYS"),
         ("XKRX", "Asia/Seoul", 0, "XKRX"),
         ("XCME", "America/Chicago", 7, "CMES"),
-        ("OANDA", "America/New_York", 7, None),
+        ("OANDA", "America/New_York", 7, "24/5"),
         ("BINANCE_USDM", "UTC", 0, "24/7"),
     ],
 )

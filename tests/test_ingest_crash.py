@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 
 from k2kernel import profiles
 from k2kernel.config import Settings
-from k2kernel.errors import CommitConflict
+from k2kernel.errors import CommitConflict, StorageFault
 from k2kernel.ingest import ingest_file
 from k2kernel.lake import Lake, commit
 from tests.ingest_files import (
@@ -287,3 +289,34 @@ def test_the_content_of_a_lake_does_not_depend_on_how_often_it_failed(tmp_path: 
     once = new_lake(tmp_path / "once")
     ingest(once, path, profile)
     assert [content(lake, table) for table in TABLES] == [content(once, table) for table in TABLES]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    right: tuple[Path, str, dict[str, str]], tmp_path: Path
+) -> None:
+    path, profile, tables = right
+    lake = new_lake(tmp_path / "full")
+    words = command("ingest", path, "--profile", profile, home=tmp_path / "full")
+    most = min(Path(file).stat().st_size for file in committed_files(new_lake(tmp_path / "right"))) - 1
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"k2: \S+\.parquet cannot be used: File too large\. Make room .*\.\n", done.stderr)
+    assert data_files(lake) == set()
+    assert subprocess.run(words, capture_output=True, timeout=120, check=False).returncode == 0
+    assert prints(new_lake(tmp_path / "full")) == tables
+
+
+@pytest.mark.parametrize("kind", ["a file", "a damaged catalog"])
+def test_a_home_that_cannot_be_used_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    home = tmp_path / "home"
+    if kind == "a file":
+        home.write_text("no folder")
+    else:
+        home.mkdir()
+        (home / "catalog.db").write_text("no database at all" * 100)
+    with pytest.raises(StorageFault, match=r"cannot be used: (File exists|file is not a database)"):
+        Lake.open(Settings(home=home), create=True)

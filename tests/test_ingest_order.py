@@ -11,7 +11,7 @@ import pytest
 from k2kernel.config import Settings
 from k2kernel.lake import Lake
 from k2kernel.sources import files as source_files
-from tests.ingest_files import BASE, HEADER, ingest, mixed, rows_of, write
+from tests.ingest_files import BASE, HEADER, MIXED, ingest, mixed, rows_of, write
 
 NOTE = "rows are ordered by their place in the file, the numbers are in extra"
 
@@ -47,6 +47,17 @@ def test_a_decrease_at_equal_time_is_found_across_blocks_and_buffers(
     assert receipt.notes == (f"trades: the sequence number decreases at line {apart + 2}: {NOTE}",)
     assert (receipt.rows, receipt.lines) == (apart + 3, apart + 3)
     assert ingest(lake, path, mixed(tmp_path)).duplicate == apart + 3
+
+
+@pytest.mark.parametrize(("keep", "wanted"), [("seq", "000004"), ("a", "4")])
+def test_a_number_that_is_kept_already_is_not_written_twice(tmp_path: Path, keep: str, wanted: str) -> None:
+    lake = Lake.open(Settings(home=tmp_path / "lake"), create=True)
+    text = MIXED.replace('"seq"', '"sequence"').replace("[route.columns]", f'keep = ["{keep}"]\n[route.columns]', 1)
+    profile = mixed(tmp_path, text.replace('keep = ["seq"]', 'keep = ["sequence"]'))
+    ingest(lake, write(tmp_path / "a.csv", [row(0, 5), row(1, "000004")]), profile)
+    texts = rows_of(lake, "trades").sort("source_offset")["extra"].to_list()
+    assert [text.count('"sequence"') for text in texts] == [1, 1]
+    assert json.loads(texts[1])["sequence"] == wanted
 
 
 @pytest.mark.parametrize("nbytes", [40, 1 << 24])

@@ -147,6 +147,7 @@ def test_statistics_reach_the_file_set(lake: Lake) -> None:
         start + 2_000_000,
         "d" * 64,
         "d" * 64,
+        price_never_null=True,
         status_all_null=False,
     )
     assert found[second.path] == LakeFile(
@@ -162,6 +163,7 @@ def test_statistics_reach_the_file_set(lake: Lake) -> None:
         start + day + 3_000_000,
         "e" * 64,
         "e" * 64,
+        price_never_null=True,
         status_all_null=True,
     )
 

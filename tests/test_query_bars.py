@@ -222,7 +222,7 @@ def test_bars_of_several_venues_follow_each_ones_clock(lake: Lake, engine: Query
     }
     assert {bar["venue"]: bar["eligible"] for bar in bars(engine, None, "session")} == {
         "XASX": "asx",
-        "XNYS": "all",
+        "XNYS": "cta",
         "BINANCE": "all",
     }
 
@@ -358,15 +358,17 @@ def test_a_users_policy_says_per_field_and_date_what_counts(lake: Lake, engine: 
 
 def test_policies_are_read_and_checked(tmp_path: Path) -> None:
     assert policy("XASX").name == "asx"
-    assert policy("XNYS") == policy("XASX", "all") == EVERYTHING
+    assert policy("BINANCE") == policy("XASX", "all") == EVERYTHING
     assert all(policy("XASX").excluding(field)[0].code == "X" for field in FIELDS)
-    assert set(policies()) == {"all", "asx"}
+    assert set(policies()) == {"all", "asx", "cta", "utp"}
     folder = tmp_path / "policies"
     folder.mkdir()
     for text, problem in (
         ("venues = 7", "venues"),
         ("colour = 1", "colour"),
         ("codes = [1]", "codes"),
+        ("counted = 1", "counted"),
+        ('auctions = "O"', "auctions"),
         ("[[codes]]\ncounts_for = []", "code"),
         ('[[codes]]\ncode = "A"', "counts_for"),
         ('[[codes]]\ncode = "A"\ncounts_for = ["price"]', "price"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from bisect import bisect_right
 from datetime import timedelta
 from itertools import islice
@@ -25,11 +24,11 @@ from k2kernel.errors import (
     UnknownSymbol,
 )
 from k2kernel.lake import Lake
-from k2kernel.lake.commit import commit, describe_files, entries
 from k2kernel.replay import Quote, ReplayEngine, Trade
 from k2kernel.workbench import Workbench
 from tests.query_lake import DAY, NEXT, OPEN_NS, add, at, event
 from tests.replays import Row, expected, flat, identity, ids, key, same, sample_bench
+from tests.travel import compact, writer_at_work
 
 SIZES = (1, 7, 1_000, 65_536)
 
@@ -246,24 +245,11 @@ def test_a_replay_stays_at_its_snapshots_while_writers_go_on(bench: Workbench, t
     other = sample_bench(tmp_path, rows=2_000, sessions=1)
     replay = other.replay(batch_rows=100, digest=True)
     wanted = other.replay(digest=True).run().digest
-    stop = threading.Event()
-
-    def write() -> None:
-        number = 0
-        while not stop.is_set():
-            add(other.lake, f"w{number}", [event(session=DAY + timedelta(days=number % 3))], minute=number)
-            number += 1
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
+    with writer_at_work(other.lake, event(venue="XNYS", session=DAY)):
         half = list(islice(replay.batches(), 5))
         token = replay.position
         rest = ids(other.replay(position=token))
         assert sum(map(len, half)) + len(rest) == replay.events + sum(map(len, replay.batches()))
-    finally:
-        stop.set()
-        writer.join()
     assert replay.digest == wanted
     assert replay.snapshots["trades"] != other.lake.head("trades")
     pinned = other.replay(as_of=replay.snapshots, digest=True)
@@ -277,7 +263,7 @@ def test_files_rewritten_in_one_snapshot_and_expired_change_nothing(tmp_path: Pa
     wanted = [identity(row) for row in expected(lake)]
     found = [identity(row) for row in flat(islice(replay.batches(), 3))]
     token = replay.position
-    compact(lake, "trades")
+    compact(lake)
     assert found + [identity(row) for row in flat(replay.batches())] == wanted
     assert found + ids(bench.replay(raw=True, position=token)) == wanted
     after = bench.replay(raw=True)
@@ -288,16 +274,6 @@ def test_files_rewritten_in_one_snapshot_and_expired_change_nothing(tmp_path: Pa
     lake.table("trades").maintenance.expire_snapshots().by_id(pinned).commit()
     with pytest.raises(ExpiredReference, match="no longer kept"):
         bench.replay(raw=True, position=token)
-
-
-def compact(lake: Lake, name: str) -> None:
-    """Write a table's rows again as one file a session, in one snapshot that deletes the files before."""
-    table = lake.table(name)
-    frame = pl.DataFrame(table.scan().to_arrow())
-    new = [lake.write(name, part, k[0]).path for k, part in frame.partition_by("session", as_dict=True).items()]
-    head = lake.head(name)
-    old = entries(table, head, [file.path for file in lake.files(name, head)])
-    commit(table, describe_files(table, new), old, {})
 
 
 def test_as_of_of_one_table_wants_the_other_left_out(lake: Lake) -> None:

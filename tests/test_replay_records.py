@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
-from itertools import islice
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from k2kernel.workbench import Workbench
 from tests.query_lake import DAY, NEXT, add, at, event
 from tests.replays import flat, identity, sample_bench
 from tests.support import ROOT
+from tests.travel import writer_at_work
 
 
 @pytest.fixture(scope="module")
@@ -233,15 +234,24 @@ def test_the_back_test_in_the_readme(
     assert capsys.readouterr().out == "3576 -500 -270.00000000\n"
 
 
-def test_the_command_line_pages_through_a_replay(bench: Workbench) -> None:
-    wanted = [identity(row) for row in flat(islice(bench.replay(["CBA"], batch_rows=250).batches(), 1))]
+def test_the_command_line_pages_through_a_replay_while_a_writer_is_at_work(tmp_path: Path) -> None:
+    bench = sample_bench(tmp_path, rows=2_000, sessions=1)
+    wanted = [identity(row) for row in flat(bench.replay(["CBA"]).batches())]
     found, position = list[Any](), list[str]()
-    for door in ("replay", "query replay", "replay"):
-        words = [*door.split(), "-s", "CBA", "--batch-size", "7", "--limit", "50", "-o", "ndjson", *position]
-        done = k2(bench, *words)
-        found += [identity(json.loads(line)) for line in done.stdout.splitlines()]
-        position = ["--position", done.stderr.split("position: ")[1].strip()]
-    assert found == wanted[:150]
+    with writer_at_work(bench.lake, event(symbol="CBA", session=DAY)):
+        for door in cycle(("replay", "query replay")):
+            words = [*door.split(), "-s", "CBA", "--batch-size", "7", "--limit", "60", "-o", "ndjson", *position]
+            done = k2(bench, *words)
+            page = [identity(json.loads(line)) for line in done.stdout.splitlines()]
+            found += page
+            position = ["--position", done.stderr.split("position: ")[1].strip()]
+            if len(page) < 60:
+                break
+    assert found == wanted
+    assert len(wanted) > 180
+
+
+def test_the_command_line_writes_a_replay_in_every_format(bench: Workbench) -> None:
     assert len(json.loads(k2(bench, "replay", "-s", "CBA", "-n", "3", "-o", "json").stdout)) == 3
     assert k2(bench, "replay", "-s", "CBA", "-n", "3").stdout.startswith("kind")
     assert "digest" in k2(bench, "replay", "--kind", "trades", "--digest", "-n", "2", "-o", "csv").stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,16 +11,18 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import k2kernel as k2
 from k2kernel.cli import main, query_main
+from k2kernel.cli.app import app
 from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference
 from k2kernel.lake import Lake
 from k2kernel.query import Diff
 from k2kernel.workbench import Workbench
 from tests.query_lake import DAY, add, at, event
 from tests.test_cli import call
-from tests.travel import compact, expire_past
+from tests.travel import compact, expire_past, writer_at_work
 
 TABLES = ("trades", "quotes")
 
@@ -268,32 +269,20 @@ def test_snapshots_are_listed_with_all_that_says_which_one(
 
 
 def test_a_writer_and_a_compaction_at_work_change_no_answer(lake: Lake, wb: Workbench, states: States) -> None:
-    view, done = wb.at("pin-1"), threading.Event()
-
-    def work() -> None:
-        own = Lake.open(lake.settings)
-        try:
-            for number in range(3, 9):
-                for table in TABLES:
-                    add(own, f"{table}-{number}", [event(ts_event=at(number), sequence=number)], table, minute=number)
-                    compact(own, table)
-        finally:
-            done.set()
-
-    writer = threading.Thread(target=work)
-    writer.start()
-    rounds = 0
-    while not done.is_set() or not rounds:
-        rounds += 1
-        for table in TABLES:
-            assert sequences(getattr(view, table)()) == [0, 1]
-            for reference in states.references(table, 1):
-                assert sequences(getattr(wb, table)("BHP", as_of=reference)) == [0, 1]
-            assert sequences(getattr(wb, table)(known_at=states.moments[1])) == [0, 1]
-            assert counts(wb.diff(table, "pin-0", "pin-1")) == (1, 0, 0)
-    writer.join()
-    assert sequences(wb.trades()) == list(range(9))
-    assert counts(wb.diff("trades", "pin-1")) == (7, 0, 0)
+    view, door = wb.at("pin-1"), ["--home", str(lake.settings.home), "-o", "json"]
+    with writer_at_work(lake, event(ts_event=at(3), sequence=3)):
+        for _ in range(4):
+            for table in TABLES:
+                assert sequences(getattr(view, table)()) == [0, 1]
+                for reference in states.references(table, 1):
+                    assert sequences(getattr(wb, table)("BHP", as_of=reference)) == [0, 1]
+                    told = CliRunner().invoke(app, ["query", table, "--as-of", str(reference), *door]).stdout
+                    assert [row["sequence"] for row in json.loads(told)] == [0, 1]
+                assert sequences(getattr(wb, table)(known_at=states.moments[1])) == [0, 1]
+                assert counts(wb.diff(table, "pin-0", "pin-1")) == (1, 0, 0)
+    assert len(sequences(wb.trades())) > 4
+    added = counts(wb.diff("trades", "pin-1"))
+    assert added == (len(sequences(wb.trades())) - 2, 0, 0)
 
 
 def counts(diff: Diff) -> tuple[int, int, int]:

@@ -13,9 +13,10 @@ import pytest
 
 import k2kernel as k2
 from k2kernel.cli import query_main
-from k2kernel.errors import InvalidParameter, QueryError, UnknownReference
+from k2kernel.errors import InvalidParameter, InvalidPosition, QueryError, UnknownReference
 from k2kernel.lake import Lake
 from k2kernel.query import QueryEngine
+from k2kernel.replay import ReplayEngine
 from tests.lake_frames import came_from, load, trades
 from tests.query_lake import DAY, NEXT, OPEN_NS, add, at, event
 from tests.test_cli import call
@@ -28,6 +29,13 @@ BEFORE = datetime(2014, 3, 10, tzinfo=UTC)
 @pytest.fixture
 def engine(lake: Lake) -> QueryEngine:
     return QueryEngine(lake)
+
+
+@pytest.fixture
+def wb(lake: Lake) -> k2.Workbench:
+    bench = k2.connect(settings=lake.settings)
+    bench.__dict__["lake"] = lake
+    return bench
 
 
 def instant() -> datetime:
@@ -177,8 +185,45 @@ def test_a_cancel_and_its_mark_apply_from_their_own_time(
     marks = engine.sql("SELECT count(*) AS n FROM trades_raw WHERE status IN ('cancelled', 'superseded')", **words)
     expected = 0 if seconds < 0 else 1 if seconds < HOUR else 3
     assert marks.to_arrow()["n"].to_pylist() == [expected]
+    for raw in (False, True):
+        wanted = engine.trades(raw=raw, **words).to_arrow().select(["trade_id", "status"]).to_pylist()
+        assert replayed(lake, raw=raw, **words) == wanted
     bars = engine.bars("BHP", "session", **words).to_arrow()
     assert bars["n_trades"].to_pylist() == ([len(standing)] if standing else [])
+
+
+def replayed(lake: Lake, **words: Any) -> list[dict[str, Any]]:
+    """What a replay delivers that is broken off after two events, and goes on from its position."""
+    replays = ReplayEngine(lake)
+    first = replays.replay(kinds="trades", limit=2, **words)
+    head = [batch.select(["trade_id", "status"]) for batch in first.batches()]
+    rest = replays.replay(kinds="trades", position=first.position, batch_rows=1, **words)
+    return [
+        row
+        for batch in (*head, *(part.select(["trade_id", "status"]) for part in rest.batches()))
+        for row in batch.to_pylist()
+    ]
+
+
+def test_a_replay_of_what_was_known_is_of_that_instant(lake: Lake, wb: k2.Workbench) -> None:
+    load(lake, "a", rows=3)
+    moment = instant()
+    load(lake, "b", rows=5, minute=1)
+    words: dict[str, Any] = {"kinds": "trades", "digest": True}
+    then = wb.replay(known_at=moment, **words)
+    token = then.position
+    assert (then.run().digest, then.events) == (wb.replay(as_of=moment, **words).run().digest, 3)
+    assert wb.at(moment).replay(**words).run().digest == then.digest
+    assert wb.at(None).replay(known_at=moment, **words).run().events == 3
+    with pytest.raises(InvalidPosition, match="another query"):
+        wb.replay(position=token, **words)
+    with pytest.raises(InvalidParameter, match="pinned"):
+        wb.at(None).replay(as_of=moment)
+    bars: list[k2.Bar] = []
+    wb.replay(known_at=at(1), clock="event", **words).run(on_bar=bars.append, interval="1h")
+    assert [bar.n_trades for bar in bars] == wb.bars("BHP", "1h", known_at=at(1), clock="event").to_arrow()[
+        "n_trades"
+    ].to_pylist()
 
 
 def test_the_clock_of_the_market_counts_nanoseconds(lake: Lake, engine: QueryEngine) -> None:

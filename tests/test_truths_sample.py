@@ -19,7 +19,11 @@ from tests import truths
 from tests.truths import Bar, Key, Policy, Trade
 
 NAMES = ("n_trades", "open", "high", "low", "close", "volume", "notional", "vwap")
-ASX = truths.without({"XASX": ["X"]})
+BY_VENUE: Policy = {
+    **truths.without({"XASX": ["X"]}),
+    "XNYS": {"open": "B4TZI", "high_low": "BTI", "last": "B4TZI", "volume": "", "vwap": "BT"},
+}
+"""What the codes of the sample keep from counting, by the tables that the policies are made from."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -76,7 +80,7 @@ def test_every_fill_that_stands_and_no_other(sample: Sample) -> None:
     assert len(sample.trades) > len(found)
 
 
-@pytest.mark.parametrize(("eligible", "policy"), [("all", None), ("venue", ASX)])
+@pytest.mark.parametrize(("eligible", "policy"), [("all", None), ("venue", BY_VENUE)])
 def test_daily_bars_and_summaries(sample: Sample, eligible: str, policy: Policy | None) -> None:
     wanted = truths.daily(sample.fills, policy)
     rows = sample.bench.bars(None, "session", eligible=eligible).to_arrow().to_pylist()
@@ -90,7 +94,7 @@ def test_daily_bars_and_summaries(sample: Sample, eligible: str, policy: Policy 
 
 @pytest.mark.parametrize("minutes", [1, 5])
 def test_minutes(sample: Sample, minutes: int) -> None:
-    wanted = truths.intraday(sample.fills, minutes, ASX)
+    wanted = truths.intraday(sample.fills, minutes, BY_VENUE)
     rows = sample.bench.bars(None, f"{minutes}m").to_arrow().to_pylist()
     starts = {(row["venue"], row["symbol"], (row["ts_open"] - EPOCH) // timedelta(microseconds=1)) for row in rows}
     assert starts == set(wanted)
@@ -99,7 +103,7 @@ def test_minutes(sample: Sample, minutes: int) -> None:
 
 
 def test_the_command_line_says_the_same(sample: Sample) -> None:
-    wanted = truths.daily(sample.fills, ASX)
+    wanted = truths.daily(sample.fills, BY_VENUE)
     door = Path(sys.executable).with_name("k2-query")
     words = ["bars", "CBA", "session", "-o", "json", "--home", str(sample.bench.settings.home)]
     rows = json.loads(subprocess.run([door, *words], capture_output=True, text=True, check=True).stdout)

@@ -1,15 +1,21 @@
-"""What the tests of time travel do to a lake: compact it, and expire its past as maintenance would."""
+"""What the tests of time travel do to a lake: write to it meanwhile, compact it, and expire its past."""
 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
+from typing import Any
 
 import polars as pl
 
 from k2kernel.lake import Lake, Provenance
 from k2kernel.lake.commit import commit, describe_files, entries
+from k2kernel.schemas import KINDS
 from tests.lake_frames import OPEN
+from tests.query_lake import add
 
 
 def compact(lake: Lake, table: str = "trades", session: date | None = None) -> int:
@@ -25,6 +31,33 @@ def compact(lake: Lake, table: str = "trades", session: date | None = None) -> i
         removed += [file.path for file in files]
     at = lake.table(table)
     return commit(at, describe_files(at, written), entries(at, head, removed), {})
+
+
+@contextmanager
+def writer_at_work(lake: Lake, row: Mapping[str, Any]) -> Iterator[None]:
+    """Meanwhile a writer of its own appends rows like `row` to both kinds and compacts them, again and again."""
+    stop, failures = threading.Event(), list[Exception]()
+
+    def work() -> None:
+        own = Lake.open(lake.settings)
+        try:
+            for number in range(1_000):
+                for table in KINDS:
+                    add(own, f"{table}-meanwhile-{number}", [dict(row)], table, minute=number)
+                    compact(own, table, row["session"])
+                if stop.is_set():
+                    return
+        except Exception as exc:  # noqa: BLE001 - raised below, in the test's own thread
+            failures.append(exc)
+
+    writer = threading.Thread(target=work)
+    writer.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        writer.join()
+    assert not failures, failures
 
 
 def expire_past(lake: Lake, table: str = "trades") -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from k2kernel.cli.shared import Home, say, workbench
-from k2kernel.errors import FileFault, InvalidParameter
+from k2kernel.cli.shared import Home, named, say, workbench
+from k2kernel.errors import FileFault
 
 if TYPE_CHECKING:
     from k2kernel.ingest import Receipt
@@ -76,12 +76,7 @@ def report(path: str, receipt: Receipt) -> None:
 
 def _options(given: list[str] | None, symbol: str | None, venue: str | None) -> dict[str, str]:
     options = {name: text for name, text in (("symbol", symbol), ("venue", venue)) if text is not None}
-    for each in given or []:
-        name, mark, text = each.partition("=")
-        if not mark or not name:
-            raise InvalidParameter("option", each, "is not NAME=TEXT", "Write it like --option date=2024-03-04")
-        options[name] = text
-    return options
+    return options | named("option", given)
 
 
 def _preview(bench: Workbench, path: Path, profile: str, options: dict[str, str]) -> None:

@@ -40,11 +40,15 @@ class Output(StrEnum):
         return _SHOWN + 1 if given is None and self is Output.table else given
 
 
-def rows(result: Result, output: Output, limit: int | None) -> None:
-    """Write a result to standard output."""
+def rows(result: Result, output: Output, limit: int | None, short: Sequence[str] | None = None) -> None:
+    """Write a result to standard output, and what is unsure about it to standard error; a table has the columns `short`
+    (None: all).
+    """
+    for note in result.notes:
+        typer.echo(note, err=True)
     if output is Output.table:
         most = _SHOWN if limit is None else limit
-        if show(result, most) and limit is None:
+        if show(result, most, short) and limit is None:
             typer.echo(f"first {most} rows; --limit N shows more, -o csv writes all", err=True)
         return
     write(result.batches(limit=limit), output)
@@ -112,7 +116,7 @@ def records(found: Sequence[Any], output: Output) -> None:
         typer.echo("[]" if output is Output.json else "")
         return
     names = [each.name for each in fields(found[0])]
-    table = pa.table({name: [_plain(name, getattr(each, name)) for each in found] for name in names})
+    table = pa.table({name: _column(name, [getattr(each, name) for each in found]) for name in names})
     if output is Output.table:
         frame(table)
     else:
@@ -127,6 +131,13 @@ def record(found: Any, output: Output) -> None:
     width = max(len(each.name) for each in fields(found))
     for each in fields(found):
         typer.echo(f"{each.name:<{width}}  {_cell(getattr(found, each.name))}")
+
+
+def _column(name: str, values: Sequence[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    texts = pa.list_(pa.string()) if all(isinstance(value, tuple) for value in values) else None
+    return pa.array([_plain(name, value) for value in values], texts)
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from k2kernel.cli.output import Output, rows
-from k2kernel.cli.shared import Home, workbench
+from k2kernel.cli.shared import Home, named, workbench
 
 app = typer.Typer(
     help="Trades, quotes, bars, summaries, SQL and what there is.",
@@ -29,8 +29,11 @@ Limit = Annotated[int | None, typer.Option("--limit", "-n", help="first rows onl
 Format = Annotated[Output, typer.Option("--output", "-o", help="how rows are written")]
 Eligible = Annotated[str, typer.Option(help="which trades count: venue (the venue's policy), all, or a policy")]
 
+Hours = Annotated[str, typer.Option(help="all, rth (open to close, breaks apart), or rth+auctions")]
+
 _TRADES = ["ts_event", "symbol", "venue", "price", "size", "side", "conditions"]
 _QUOTES = ["ts_event", "symbol", "venue", "bid_sz", "bid_px", "ask_px", "ask_sz", "conditions"]
+_SPREADS = ["ts_event", "price", "size", "sign", "bid_px", "ask_px", "mid", "effective_spread", "realised_spread"]
 """The columns that a table on the screen shows; every other format has all."""
 
 
@@ -61,6 +64,7 @@ def trades(
     known_at: KnownAt = None,
     clock: Clock = "ingest",
     raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
+    hours: Hours = "all",
     columns: Columns = None,
     limit: Limit = None,
     output: Format = Output.table,
@@ -69,7 +73,7 @@ def trades(
     """Trades that stand, in total order."""
     words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end}
     words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    _events("trades", _TRADES, home, limit, output, columns, raw=raw, **words)
+    _events("trades", _TRADES, home, limit, output, columns, raw=raw, hours=hours, **words)
 
 
 @app.command()
@@ -82,6 +86,7 @@ def quotes(
     as_of: AsOf = None,
     known_at: KnownAt = None,
     clock: Clock = "ingest",
+    hours: Hours = "all",
     columns: Columns = None,
     limit: Limit = None,
     output: Format = Output.table,
@@ -90,7 +95,7 @@ def quotes(
     """Quotes in total order."""
     words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end}
     words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    _events("quotes", _QUOTES, home, limit, output, columns, **words)
+    _events("quotes", _QUOTES, home, limit, output, columns, hours=hours, **words)
 
 
 @app.command()
@@ -116,6 +121,7 @@ def bars(
     columns: Annotated[
         str | None, typer.Option(help="names joined by commas, such as ts_open,close,twap; or all")
     ] = None,
+    hours: Hours = "all",
     as_of: AsOf = None,
     known_at: KnownAt = None,
     clock: Clock = "ingest",
@@ -125,7 +131,7 @@ def bars(
 ) -> None:
     """Open, high, low, close, volume and VWAP by time, by session, or by amount."""
     words: dict[str, Any] = {"venue": venue, "session": session, "start": start, "end": end, "of": of}
-    words |= {"eligible": eligible, "as_of": as_of, "known_at": known_at, "clock": clock}
+    words |= {"eligible": eligible, "hours": hours, "as_of": as_of, "known_at": known_at, "clock": clock}
     words |= {"align": align, "fill": fill, "columns": _names(columns) if columns != "all" else columns}
     rows(workbench(home).bars(symbol, interval, **words), output, limit)
 
@@ -136,6 +142,7 @@ def summary(
     session: Annotated[str, typer.Argument(help="trading date at the venue, YYYY-MM-DD")],
     venue: Venue = None,
     eligible: Eligible = "venue",
+    hours: Hours = "all",
     as_of: AsOf = None,
     known_at: KnownAt = None,
     clock: Clock = "ingest",
@@ -145,8 +152,40 @@ def summary(
     """One session of one instrument: open, high, low, close, volume, VWAP."""
     from k2kernel.cli.output import record
 
-    words = {"as_of": as_of, "known_at": known_at, "clock": clock}
-    record(workbench(home).summary(symbol, session, venue=venue, eligible=eligible, **words), output)
+    words = {"eligible": eligible, "hours": hours, "as_of": as_of, "known_at": known_at, "clock": clock}
+    record(workbench(home).summary(symbol, session, venue=venue, **words), output)
+
+
+@app.command()
+def spreads(
+    symbol: Annotated[str, typer.Argument(help="the instrument")],
+    venue: Venue = None,
+    session: Session = None,
+    start: Start = None,
+    end: End = None,
+    sign: Annotated[
+        str, typer.Option(help="who began a trade: side (as the venue says), quote, tick or lee_ready")
+    ] = "side",
+    horizon: Annotated[str, typer.Option(help="how long after a trade its realised spread is taken: 10s, 5m")] = "5m",
+    book: Annotated[
+        str | None, typer.Option(help="where several venues quote: nbbo, same_exec_venue or last_row")
+    ] = None,
+    on: Annotated[str, typer.Option(help="the clock: ts_event or ts_recv")] = "ts_event",
+    strict: Annotated[bool, typer.Option("--strict", help="only quotes before a trade, none of its instant")] = False,
+    per_session: Annotated[bool, typer.Option("--per-session", help="weighted means instead of trades")] = False,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Trades with the quote beside them: mid, quoted, effective and realised spread, micro-price, imbalance."""
+    words: dict[str, Any] = {"venue": venue, "session": session, "start": start, "end": end, "sign": sign}
+    words |= {"horizon": horizon, "book": book, "on": on, "inclusive": not strict}
+    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
+    read = workbench(home).spread_summary if per_session else workbench(home).spreads
+    rows(read(symbol, **words), output, limit, None if per_session else _SPREADS)
 
 
 @app.command()
@@ -208,11 +247,6 @@ def sql(
     home: Home = None,
 ) -> None:
     """One read-only statement; `trades FOR VERSION AS OF 'eod'` looks back in time."""
-    from k2kernel.cli.load import _options
-
     statement = typer.get_text_stream("stdin").read() if text == "-" else text
-    rows(
-        workbench(home).sql(statement, _options(param, None, None), as_of, known_at=known_at, clock=clock),
-        output,
-        limit,
-    )
+    found = workbench(home).sql(statement, named("param", param), as_of, known_at=known_at, clock=clock)
+    rows(found, output, limit)

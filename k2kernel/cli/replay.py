@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from k2kernel.cli.output import Output, frame, write
-from k2kernel.cli.query import AsOf, End, Format, Limit, Session, Start, Symbols, Venue, app
+from k2kernel.cli.query import AsOf, Clock, End, Format, Hours, KnownAt, Limit, Session, Start, Symbols, Venue, app
 from k2kernel.cli.shared import Home, say, workbench
 
 if TYPE_CHECKING:
@@ -34,7 +34,10 @@ def replay(
     start: Start = None,
     end: End = None,
     as_of: AsOf = None,
+    known_at: KnownAt = None,
+    clock: Clock = "ingest",
     raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
+    hours: Hours = "all",
     speed: Annotated[float, typer.Option(help="times the pace of history; 0: as fast as it goes")] = 0,
     order_by: Annotated[str, typer.Option(help="ts_event, or ts_recv for the order of capture")] = "ts_event",
     ties: Annotated[str, typer.Option(help="at one instant: quotes_first or trades_first")] = "quotes_first",
@@ -54,7 +57,10 @@ def replay(
         start=start,
         end=end,
         as_of=as_of,
+        known_at=known_at,
+        clock=clock,
         raw=raw,
+        hours=hours,
         speed=speed,
         order_by=order_by,
         ties=ties,
@@ -63,6 +69,8 @@ def replay(
         digest=digest,
         limit=_SHOWN if limit is None and output is Output.table else limit,
     )
+    for note in found.notes:
+        say(note)
     _write(found, output)
     ran = found.ran()
     say(f"k2: {ran.events} events, {ran.state}{f'; digest {ran.digest}' if ran.digest else ''}")

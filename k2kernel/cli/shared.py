@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from k2kernel.errors import InvalidParameter
+
 if TYPE_CHECKING:
     from k2kernel.workbench import Workbench
 
@@ -21,6 +23,17 @@ def workbench(home: Path | None) -> Workbench:
     from k2kernel.workbench import connect
 
     return connect(home)
+
+
+def named(option: str, given: list[str] | None) -> dict[str, str]:
+    """The texts of a repeated `--option NAME=TEXT` by name."""
+    found = {}
+    for each in given or []:
+        name, mark, text = each.partition("=")
+        if not mark or not name:
+            raise InvalidParameter(option, each, "is not NAME=TEXT", f"Write it like --{option} date=2024-03-04")
+        found[name] = text
+    return found
 
 
 def say(text: str) -> None:

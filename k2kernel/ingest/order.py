@@ -91,11 +91,10 @@ class _Followed:
 
 
 def by_ordinal(frame: pl.DataFrame) -> pl.DataFrame:
-    """The same rows with the ordinal as `sequence`; the source's own number moves to `extra`."""
+    """The same rows with the ordinal as `sequence`; the source's own number is kept in `extra`."""
     if "sequence" not in frame.columns:
         return frame
-    own = pl.format('"sequence":"{}"', pl.col("sequence"))
-    merged = pl.format("{},{}}}", pl.col("extra").str.strip_suffix("}"), own)
-    extra = pl.when(pl.col("extra").is_null()).then(pl.format("{{{}}}", own)).otherwise(merged)
-    moved = pl.when(pl.col("sequence") != pl.col("source_offset")).then(extra).otherwise(pl.col("extra"))
-    return frame.with_columns(extra=moved, sequence=pl.col("source_offset"))
+    extra, own = pl.col("extra"), pl.format('"sequence":"{}"', pl.col("sequence"))
+    merged = pl.coalesce(pl.format("{},{}}}", extra.str.strip_suffix("}"), own), pl.format("{{{}}}", own))
+    moves = (pl.col("sequence") != pl.col("source_offset")) & extra.str.json_path_match("$.sequence").is_null()
+    return frame.with_columns(extra=pl.when(moves).then(merged).otherwise(extra), sequence=pl.col("source_offset"))

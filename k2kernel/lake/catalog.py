@@ -10,9 +10,9 @@ from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField,
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, SQLAlchemyError
 
-from k2kernel.errors import CatalogUnreachable, LakeNotFound
+from k2kernel.errors import CatalogUnreachable, LakeNotFound, StorageFault
 from k2kernel.lake.local_io import IMPLEMENTATION
 from k2kernel.schemas import NAMESPACE, TABLES, Table
 
@@ -32,16 +32,25 @@ _EXACT_STATISTICS = ("symbol", "venue", "source", "status")
 def connect(settings: Settings, create: bool) -> Catalog:
     """The catalog of `settings`; LakeNotFound where the embedded one is absent and `create` is false."""
     if settings.embedded:
-        if not create and not (settings.home / "catalog.db").exists():
-            raise LakeNotFound(str(settings.home))
-        settings.home.mkdir(parents=True, exist_ok=True)
-    if settings.embedded:
-        return _connect_sql(settings)
+        return _connect_embedded(settings, create)
     try:
         return _connect_rest(settings) if settings.catalog_url.startswith("http") else _connect_sql(settings)
     except (OSError, ImportError, SQLAlchemyError, RESTError, ValueError) as exc:
         # The message of a driver may repeat the URI, and with it a password: only its kind is passed on.
         raise CatalogUnreachable(settings.catalog_url.partition(":")[0], type(exc).__name__) from None
+
+
+def _connect_embedded(settings: Settings, create: bool) -> Catalog:
+    file = settings.home / "catalog.db"
+    if not create and not file.exists():
+        raise LakeNotFound(str(settings.home))
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        return _connect_sql(settings)
+    except OSError as exc:
+        raise StorageFault(str(settings.home), exc.strerror or str(exc)) from exc
+    except DatabaseError as exc:
+        raise StorageFault(str(file), str(exc.orig)) from exc
 
 
 def _connect_rest(settings: Settings) -> Catalog:

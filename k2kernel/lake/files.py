@@ -20,14 +20,17 @@ _EPOCH = date(1970, 1, 1)
 _DELETED_PATH = 2147483546
 """The field id of `file_path` in a position delete file."""
 
+_STATED = ("symbol", "venue", "ts_event", "source", "status", "price")
+"""The columns whose statistics a LakeFile states."""
+
 
 @dataclass(frozen=True, slots=True)
 class LakeFile:
     """One data file of a snapshot, with what its statistics say; a bound is None where there is none.
 
     `ts_event` bounds are µs since 1970, both inclusive. Text bounds enclose the values; they are the values themselves
-    in files that k2kernel wrote. `status_all_null` is true where statistics prove it. `deletes` are position delete
-    files that may name rows of this file; `has_deletion_vector` asks for PyIceberg's own reader.
+    in files that k2kernel wrote. `status_all_null` and `price_never_null` are true where statistics prove it. `deletes`
+    are position delete files that may name rows of this file; `has_deletion_vector` asks for PyIceberg's own reader.
     """
 
     path: str
@@ -43,6 +46,7 @@ class LakeFile:
     source_min: str | None = None
     source_max: str | None = None
     status_all_null: bool = False
+    price_never_null: bool = False
     deletes: tuple[str, ...] = ()
     has_deletion_vector: bool = False
 
@@ -163,7 +167,7 @@ class _Decoder:
         self._name, self._spec_id = name, spec_id
         spec = metadata.specs()[spec_id]
         ids = {field.name: (field.field_id, field.field_type) for field in metadata.schema().fields}
-        self._columns = {column: ids.get(column) for column in ("symbol", "venue", "ts_event", "source", "status")}
+        self._columns = {column: ids.get(column) for column in _STATED}
         session = ids.get("session")
         positions = [at for at, field in enumerate(spec.fields) if session and field.source_id == session[0]]
         self._session_at = positions[0] if positions else None
@@ -201,7 +205,8 @@ class _Decoder:
             ts_event_max=ts_max,
             source_min=source_min,
             source_max=source_max,
-            status_all_null=self._all_null(file, "status"),
+            status_all_null=self._nulls(file, "status") == file.record_count,
+            price_never_null=self._nulls(file, "price") == 0,
         )
 
     def _bounds(self, file: DataFile, column: str) -> tuple[Any, Any]:
@@ -217,9 +222,9 @@ class _Decoder:
             None if high is None else from_bytes(field_type, high),  # type: ignore[arg-type]
         )
 
-    def _all_null(self, file: DataFile, column: str) -> bool:
+    def _nulls(self, file: DataFile, column: str) -> int | None:
         known = self._columns[column]
-        return known is not None and (file.null_value_counts or {}).get(known[0]) == file.record_count
+        return None if known is None else (file.null_value_counts or {}).get(known[0])
 
     def _session(self, file: DataFile) -> date | None:
         days = None if self._session_at is None else file.partition[self._session_at]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
 import threading
@@ -13,7 +15,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import InvalidParameter
+from k2kernel.errors import InvalidParameter, StorageFault
 from k2kernel.lake.local_io import local_path
 from k2kernel.lake.sort import constant, sort
 from k2kernel.schemas import declared
@@ -121,9 +123,21 @@ class Writer:
             f"FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {self._settings.row_group_rows}, "
             f"FIELD_IDS {_duckdb_struct(field_ids(table.schema()))}"
         )
-        with _writable(table.io, location) as target:
+        with _storing(location), _writable(table.io, location) as target:
             cursor.execute(f"COPY ({query}) TO $copy_to ({options})", {**values, "copy_to": target})
             return Path(target).stat().st_size
+
+
+@contextmanager
+def _storing(location: str) -> Iterator[None]:
+    """StorageFault where the file cannot be written, with the reason that the system gave."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.IOException, OSError) as exc:
+        code = re.search(r'"errno":"(\d+)"', str(exc))
+        raise StorageFault(location, os.strerror(int(code[1])) if code else str(exc)) from exc
 
 
 def _check(name: str, frame: pl.DataFrame, session: date | None) -> None:

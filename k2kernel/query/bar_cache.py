@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.calendars import venue as declared_venue
 from k2kernel.errors import InvalidParameter, K2Error, UnknownReference
 from k2kernel.query.bar_engine import BarEngine, BarSpec, Plan
+from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.intervals import UNITS, Interval, parse_interval
 from k2kernel.query.scan import Pinned, Scan, query
 from k2kernel.query.selection import Selection
+from k2kernel.query.within import venue_codes
 from k2kernel.schemas import BARS
 from k2kernel.times import Range, Sessions
 
@@ -56,8 +57,8 @@ class Materialised:
 class BarCache:
     """Writes kept bars, and reads them where they are of the snapshot and the policies that are asked for."""
 
-    def __init__(self, lake: Lake, database: Database, engine: BarEngine) -> None:
-        self._lake, self._database, self._engine = lake, database, engine
+    def __init__(self, lake: Lake, database: Database, catalogue: Catalogue, engine: BarEngine) -> None:
+        self._lake, self._database, self._catalogue, self._engine = lake, database, catalogue, engine
 
     def materialise(self, pinned: Pinned, text: str, eligible: str) -> Materialised:
         """Bring the table of an interval and a policy up to a snapshot of trades; see `QueryEngine`."""
@@ -112,7 +113,7 @@ class BarCache:
         if not part.files:
             return []
         plan = self._engine.plan(part, Selection(Range(Sessions(day, day))), spec)
-        bars = replace(plan.bars, per_us=1_000, incomplete="")
+        bars = replace(plan.bars, per_us=1_000, incomplete="", priced=False)
         columns = ", ".join(f"{_STORED.get(each, each)} AS {each}" for each in BARS.names)
         states = bars.states(plan.scan, plan.conditions, plan.values)
         found = self._database.arrow(query(f"SELECT {columns} FROM ({states})", plan.values, plan.scan))
@@ -120,8 +121,8 @@ class BarCache:
 
     def _policies(self, pinned: Pinned, eligible: str) -> dict[str, str]:
         """The digest of the policy of each venue."""
-        codes = self._engine.venue_codes(Selection(Range()), Scan(pinned, pinned.files.files))
-        found = self._engine.policies([declared_venue(code, self._lake.settings.home) for code in codes], eligible)
+        codes = venue_codes(Selection(Range()), Scan(pinned, pinned.files.files), self._catalogue)
+        found = self._engine.policies(codes, eligible)
         return {venue: _digest(policy) for venue, policy in found.items()}
 
     def query(self, plan: Plan, pinned: Pinned, selection: Selection, spec: BarSpec, cached: str) -> Query:
@@ -138,7 +139,7 @@ class BarCache:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         rows = f"SELECT *, ts_open AS ts_event FROM {scan.relation(True, plan.values.bind)}"
         states = f"SELECT * EXCLUDE ts_event, epoch_us(ts_open) AS k2_bucket, {columns} FROM ({rows}){where}"
-        bars = replace(plan.bars, per_us=1_000)
+        bars = replace(plan.bars, per_us=1_000, priced=False)
         return query(bars.shown(bars.merged(states)), plan.values, scan)
 
     def _current(self, name: str, pinned: Pinned, policies: Mapping[str, str], cached: str) -> int:
@@ -178,8 +179,8 @@ def _check_fits(finer: Interval, pinned: Pinned, selection: Selection, spec: Bar
     assert finer.us is not None  # noqa: S101 - it divides 15 minutes
     instants = [at for at in (selection.range.start, selection.range.end) if isinstance(at, int)]
     problem = ""
-    if spec.of != "trades" or pinned.known is not None:
-        problem = "is of trades as the table has them"
+    if spec.of != "trades" or pinned.known is not None or selection.hours is not None:
+        problem = "is of all trades as the table has them"
     elif spec.interval.is_threshold or (spec.interval.us or 0) % finer.us:
         problem = f"makes no bars of {spec.interval.text}"
     elif any(at % (finer.us * 1_000) for at in instants):

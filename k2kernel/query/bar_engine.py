@@ -19,7 +19,8 @@ from k2kernel.query.incomplete import condition
 from k2kernel.query.intervals import Interval
 from k2kernel.query.order import event_key
 from k2kernel.query.scan import Pinned, Scan, Values, query
-from k2kernel.query.selection import Selection, venues_of
+from k2kernel.query.selection import Selection
+from k2kernel.query.within import span_us, venue_codes
 from k2kernel.times import Range, Sessions
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ class BarEngine:
         """The statement of bars of a selection."""
         values, whole = Values(), self._whole(pinned, selection, spec.interval)
         scan = whole.scan(pinned)
-        declared = [declared_venue(code, self._home) for code in self.venue_codes(whole, scan)]
-        found = buckets(spec.interval, declared, _span_us(scan), spec.align)
+        codes = venue_codes(whole, scan, self._catalogue)
+        declared = [declared_venue(code, self._home) for code in codes]
+        found = buckets(spec.interval, declared, span_us(scan), spec.align)
         if spec.fill is not None and not found.by_session:
             raise InvalidParameter("fill", spec.fill, "fits no bars that cross sessions", "Use align='session'")
         bounds = self._catalogue.bounds(scan.files)
@@ -81,7 +83,7 @@ class BarEngine:
             spec.interval,
             found,
             event_key(scan.files, bounds, found.by_session),
-            counting(self.policies(declared, spec.eligible), values) if spec.of == "trades" else EVERY_QUOTE,
+            counting(self.policies(codes, spec.eligible), values) if spec.of == "trades" else EVERY_QUOTE,
             spec.columns,
             low,
             high,
@@ -90,19 +92,14 @@ class BarEngine:
             spec.fill,
             1 if all(bound.whole_us for bound in bounds) else 1_000,
             spec.by_close,
+            all(file.price_never_null for file in scan.files),
         )
         zones = {venue.zone for venue in declared}
         return Plan(bars, scan, whole.conditions(values), values, zones.pop() if len(zones) == 1 else None)
 
-    def policies(self, venues: Iterable[Venue], eligible: str) -> dict[str, Policy]:
-        """The policy of each venue."""
-        found = {venue.code: policy(venue.code, eligible, self._home) for venue in venues}
-        return found or {"": policy("", eligible, self._home)}
-
-    def venue_codes(self, selection: Selection, scan: Scan) -> list[str]:
-        """The venues that the rows can be of: as asked for, as statistics tell, else as the catalogue knows."""
-        codes = venues_of(selection, scan)
-        return sorted(self._catalogue.entries(scan.pinned)["venue"].unique().to_pylist()) if codes is None else codes
+    def policies(self, codes: Iterable[str], eligible: str) -> dict[str, Policy]:
+        """The policy of each of the venues `codes` by the word `eligible`."""
+        return {code: policy(code, eligible, self._home) for code in codes} or {"": policy("", eligible, self._home)}
 
     @staticmethod
     def _whole(pinned: Pinned, selection: Selection, interval: Interval) -> Selection:
@@ -159,11 +156,3 @@ def _instants(selection: Selection) -> Selection:
     """What a selection says about instants."""
     start, end = (at if isinstance(at, int) else None for at in (selection.range.start, selection.range.end))
     return Selection(Range(None, start, end))
-
-
-def _span_us(scan: Scan) -> tuple[int, int]:
-    """µs since 1970 between which the rows are, by statistics; from 1970 to 2100 where a file has none."""
-    lows, highs = ([getattr(file, name) for file in scan.files] for name in ("ts_event_min", "ts_event_max"))
-    if not lows or None in lows or None in highs:
-        return 0, 4_102_444_800_000_000
-    return min(lows), max(highs)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from k2kernel.eligibility import policy
+from k2kernel.eligibility import Policy, policy
 from k2kernel.errors import InvalidParameter
 from k2kernel.query.bar_cache import BarCache, Materialised
 from k2kernel.query.bar_engine import BarEngine, BarSpec
 from k2kernel.query.bars import bar_columns, parse_of
 from k2kernel.query.connection import Query
 from k2kernel.query.intervals import WHOLE_SESSION, Interval, parse_align, parse_fill, parse_interval
-from k2kernel.query.reads import Reads, Symbols, Wanted
+from k2kernel.query.reads import Reads, Symbols
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Pinned, Values, query
 from k2kernel.query.selection import Selection
 from k2kernel.query.summary import Summary
 from k2kernel.query.when import Moment, When, parse_when
+from k2kernel.query.within import Wanted
 from k2kernel.times import AsOfLike, Range, parse_range, parse_sessions
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class BarReads(Reads):
     def __init__(self, lake: Lake) -> None:
         super().__init__(lake)
         self._bar_engine = BarEngine(lake.settings.home, self._catalogue)
-        self._bar_cache = BarCache(lake, self._database, self._bar_engine)
+        self._bar_cache = BarCache(lake, self._database, self._catalogue, self._bar_engine)
 
     def bars(
         self,
@@ -45,6 +46,7 @@ class BarReads(Reads):
         end: object = None,
         of: str | None = None,
         eligible: str = "venue",
+        hours: str = "all",
         align: str = "session",
         fill: str | None = None,
         columns: Sequence[str] | str | None = None,
@@ -75,21 +77,20 @@ class BarReads(Reads):
         None is trades, or mid where none of the symbols has trades but one has quotes: `snapshots` says which.
         `fill` gives time bars of a session where nothing traded between its first and last bar: `null` ones, or with
         the `previous` close as their prices. `by_close` orders bars by their ends, with ts_close_ns as the last column.
-        `cached` is an interval that `materialise_bars` keeps: bars are then merged from those, and equal.
+        `hours` are those of `trades`. `cached` is an interval that `materialise_bars` keeps: bars are then merged from
+        those, and equal.
         """
         when, wanted_range = parse_when(as_of, known_at, clock), parse_range(session, start, end)
         parsed, of = parse_interval(interval), parse_of(of)
         fills, aligned = parse_fill(fill, parsed), parse_align(align)
-        wanted = self._of_any(of, symbol, venue, wanted_range, when)
+        wanted = self._within(self._of_any(of, symbol, venue, wanted_range, when), hours)
         of = of or ("trades" if wanted.pinned.name == "trades" else "mid")
         named = bar_columns(of, columns)
         spec = BarSpec(_fitting(parsed, of), of, named, eligible, aligned, fills, by_close)
         plan = self._bar_engine.plan(wanted.pinned, wanted.selection, spec)
         names = [*named, "ts_close_ns"] if by_close and "ts_close_ns" not in named else list(named)
         kept = cached and self._bar_cache.query(plan, wanted.pinned, wanted.selection, spec, cached)
-        return Result(
-            self._database, kept or plan.query(), {wanted.pinned.name: wanted.pinned.snapshot_id}, names, plan.zone
-        )
+        return Result(self._database, kept or plan.query(), wanted.snapshots, names, plan.zone, **wanted.within)
 
     def materialise_bars(self, interval: str = "1m", eligible: str = "venue") -> Materialised:
         """Keep the bars of trades of an interval that divides 15 minutes, by a policy, for `bars(cached=interval)`.
@@ -122,6 +123,7 @@ class BarReads(Reads):
         *,
         venue: str | None = None,
         eligible: str = "venue",
+        hours: str = "all",
         as_of: AsOfLike = None,
         known_at: Moment = None,
         clock: str = "ingest",
@@ -133,31 +135,47 @@ class BarReads(Reads):
         if not isinstance(symbol, str):
             raise InvalidParameter("symbol", symbol, "is not one symbol", 'Write it like "BHP"')
         wanted = self._of_any(None, symbol, venue, Range(day), parse_when(as_of, known_at, clock))
+        wanted = self._within(wanted, hours)
         of = "trades" if wanted.pinned.name == "trades" else "mid"
         spec = BarSpec(WHOLE_SESSION, of, (*bar_columns(of, None), "first", "last"), eligible)
         found = self._database.arrow(self._bar_engine.plan(wanted.pinned, wanted.selection, spec).query()).to_pylist()
+        said = {**wanted.within, "unknown_conditions": self._unknown_conditions(wanted, day.first, eligible)}
         if found:
-            return Summary.of_bar(found[0], of, wanted.pinned.snapshot_id)
-        return self._without_trades(wanted, day.first, eligible)
+            return Summary.of_bar(found[0], of, wanted.pinned.snapshot_id, **said)
+        return self._without_trades(wanted, day.first, eligible, said)
 
     def _bars_of(self, pinned: Pinned, selection: Selection, interval: Interval, of: str, eligible: str) -> Query:
         """The statement of bars of a selection."""
         spec = BarSpec(interval, of, bar_columns(of, None), eligible)
         return self._bar_engine.plan(pinned, selection, spec).query()
 
-    def _without_trades(self, wanted: Wanted, day: date, eligible: str) -> Summary:
+    def policies(self, codes: Iterable[str], eligible: str) -> dict[str, Policy]:
+        """The policy of each of the venues `codes` by the word `eligible`."""
+        return self._bar_engine.policies(codes, eligible)
+
+    def _unknown_conditions(self, wanted: Wanted, day: date, eligible: str) -> tuple[str, ...]:
+        """The conditions of one instrument's trades in a session about which the policy says nothing."""
+        known = policy(wanted.instrument.venue, eligible, self.lake.settings.home)
+        if not known.rules or wanted.pinned.name != "trades":
+            return ()
+        values, scan = Values(), wanted.selection.scan(wanted.pinned)
+        where = " AND ".join(wanted.selection.conditions(values))
+        rows = scan.of("conditions").relation(False, values.bind)
+        text = f"SELECT DISTINCT unnest(conditions) AS code FROM {rows} WHERE {where}"
+        return known.unknown(self._database.arrow(query(text, values, scan))["code"].to_pylist(), day)
+
+    def _without_trades(self, wanted: Wanted, day: date, eligible: str, said: Mapping[str, Any]) -> Summary:
         """The summary of a session in which no trade counts: how many quotes there are."""
-        assert wanted.selection.instruments is not None  # noqa: S101 - a summary is of one instrument
-        of = wanted.selection.instruments[0]
-        count = None
+        of, count = wanted.instrument, None
         if (quotes := wanted.when.pin_or_none(self.lake, "quotes")) is not None:
-            values, scan = Values(), wanted.selection.scan(quotes)
-            where = " AND ".join(wanted.selection.conditions(values))
+            selection = self._within(replace(wanted, pinned=quotes), wanted.hours).selection
+            values, scan = Values(), selection.scan(quotes)
+            where = " AND ".join(selection.conditions(values))
             text = f"SELECT count(*) AS n FROM {scan.of().relation(True, values.bind)} WHERE {where}"
             count = self._database.arrow(query(text, values, scan))["n"][0].as_py()
         name = policy(of.venue, eligible, self.lake.settings.home).name
         pin = wanted.pinned.snapshot_id
-        return Summary(of.symbol, of.venue, day, eligible=name, snapshot_id=pin, quote_count=count)
+        return Summary(of.symbol, of.venue, day, eligible=name, snapshot_id=pin, quote_count=count, **said)
 
 
 def _fitting(interval: Interval, of: str) -> Interval:

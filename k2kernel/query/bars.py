@@ -61,7 +61,8 @@ class Bars:
 
     `within` is the condition, on rows of whole sessions, of those that are asked for (thresholds only). `low` and
     `high` are, of a bar's venue, the µs between which nothing cuts it. `incomplete` is the condition of rows whose
-    session lacks some. `per_us` is 1 where times are in µs, 1,000 where they are in ns.
+    session lacks some. `per_us` is 1 where times are in µs, 1,000 where they are in ns. `priced` says that no trade
+    is without a price: the divisor of VWAP may then be the volume.
     """
 
     of: str
@@ -77,6 +78,7 @@ class Bars:
     fill: str | None = None
     per_us: int = 1
     by_close: bool = False
+    priced: bool = False
 
     def sql(self, scan: Scan, conditions: Sequence[str], values: Values) -> str:
         """The statement: the bars of the rows of a scan that meet `conditions`."""
@@ -194,9 +196,15 @@ class Bars:
         return [
             f"sum(size){self._if(self._condition('volume'))} AS volume",
             f"sum(price::DECIMAL(27, 8) * size){notional} AS notional",
-            f"sum(size){weight} AS k2_priced",
+            *([f"sum(size){weight} AS k2_priced"] if self._divisor == "k2_priced" else []),
             f"count(*){self._if()} AS n_trades",
         ]
+
+    @property
+    def _divisor(self) -> str:
+        """The column with the volume that notional is of."""
+        same = self._condition("volume") == self._condition("vwap")
+        return "volume" if self.priced and same else "k2_priced"
 
     def _quotes(self) -> list[str]:
         both = self._if(f"{_SPREAD} IS NOT NULL")
@@ -299,7 +307,7 @@ class Bars:
         """What has to be summed up before, and the columns that are ratios."""
         totals, ratios = [], {}
         if "vwap" in self.columns and self._of_trades:
-            ratios["vwap"] = Ratio("notional", "k2_priced")
+            ratios["vwap"] = Ratio("notional", self._divisor)
         if "twap" in self.columns:
             totals.append(self._total("k2_price", ("k2_weighted", "close", "k2_to"), self._scale))
             totals.append(f"{self._stop} - k2_from AS k2_price_time")

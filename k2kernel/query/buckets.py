@@ -1,7 +1,8 @@
 """Time buckets: which one an instant falls into, as integer arithmetic in SQL.
 
 Buckets are aligned to the venue's session clock, which is local time plus the venue's roll: a day starts where a
-session does, and a bucket that does not divide the day is cut short at its end. Buckets of up to an hour follow elapsed
+session does, and a bucket that does not divide the day is cut short at its end. A day is a session: a correction that
+comes on a later day counts in the session of the trade it corrects. Buckets of up to an hour follow elapsed
 time through a change of the clocks; longer ones follow the wall clock, so the one that holds the change is an hour
 longer or shorter. Aligned to the clock, they follow local time without the roll.
 """

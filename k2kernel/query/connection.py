@@ -73,6 +73,8 @@ class Database:
             "SET preserve_insertion_order = true",
             "SET parquet_metadata_cache = true",
             "SET validate_external_file_cache = 'NO_VALIDATION'",  # a data file is never written twice
+            "SET GLOBAL asof_loop_join_threshold = 0",  # by its estimate it loops over 91,631 rows: 50 s, else 0.7 s
+            "SET enable_progress_bar = false",
             "SET python_enable_replacements = false",
             "SET autoinstall_known_extensions = false",
             "SET autoload_known_extensions = false",
@@ -155,7 +157,7 @@ def translated() -> Iterator[None]:
     except duckdb.OutOfMemoryException as exc:
         raise QueryError(_said(exc), "Ask for less at once, or raise K2_MEMORY_LIMIT") from exc
     except duckdb.OutOfRangeException as exc:
-        raise QueryError(_said(exc), "Cast to a wider type, or leave the rows out that do not fit") from exc
+        raise QueryError(_said(exc), "Cast to a wider type, such as price::DECIMAL(38, 8) * size") from exc
     except duckdb.IOException as exc:
         raise QueryError(_said(exc), "Check that the warehouse is complete and can be read") from exc
     except duckdb.Error as exc:

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from k2kernel.eligibility import FIELDS, Policy, Rule
 from k2kernel.query.scan import Values
 
-_FEW = 6
-"""Codes that are looked for one by one: list_contains takes a fifth of the time of list_has_any."""
-
 
 @dataclass(frozen=True)
 class Counting:
@@ -36,7 +33,7 @@ def counting(policies: Mapping[str, Policy], values: Values) -> Counting:
     """The policies of venues as conditions on trades."""
     rules = {field: _excluded(policies, field, values) for field in FIELDS}
     fields = {field: f"NOT ({' OR '.join(texts)})" if texts else "" for field, texts in rules.items()}
-    different = dict.fromkeys(fields.values())
+    different = sorted(dict.fromkeys(fields.values()), key=len)  # the shortest holds for most, and spares the others
     return Counting(fields, "" if "" in different else f"({' OR '.join(different)})", _label(policies, values))
 
 
@@ -58,16 +55,16 @@ def _excluded(policies: Mapping[str, Policy], field: str, values: Values) -> lis
 
 
 def _any_code(venue: str, rules: Sequence[Rule], values: Values, several: bool) -> str:
-    """True for trades that carry one of the codes; false, not null, for those without conditions."""
+    """True for trades that carry one of the codes; false, not null, for those without conditions.
+
+    Codes are looked for one by one: list_contains takes a tenth of the time of list_has_any, and is done once for all
+    fields.
+    """
     parts = [f"venue = {values.bind(venue)}"] if several else []
     if rules[0].start is not None:
         parts.append(f"session >= {values.bind(rules[0].start)}")
     if rules[0].until is not None:
         parts.append(f"session < {values.bind(rules[0].until)}")
-    codes = [values.bind(rule.code) for rule in rules]
-    if len(codes) > _FEW:
-        carries = f"list_has_any(conditions, [{', '.join(codes)}])"
-    else:
-        carries = " OR ".join(f"list_contains(conditions, {code})" for code in codes)
+    carries = " OR ".join(f"list_contains(conditions, {values.bind(rule.code)})" for rule in rules)
     parts.append(f"coalesce({carries}, false)")
     return f"({' AND '.join(parts)})"

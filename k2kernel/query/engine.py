@@ -16,7 +16,7 @@ from k2kernel.query.connection import Query
 from k2kernel.query.diff import Diff
 from k2kernel.query.order import order_by
 from k2kernel.query.pushdown import push_down
-from k2kernel.query.reads import Symbols, Wanted
+from k2kernel.query.reads import Symbols
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Pinned, Scan, Values, as_view, query, query_as_view
 from k2kernel.query.selection import (
@@ -24,10 +24,10 @@ from k2kernel.query.selection import (
     leading,
     parse_columns,
     parse_limit,
-    venues_of,
 )
 from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
 from k2kernel.query.when import Moment, When, parse_when
+from k2kernel.query.within import Wanted, sure_venues
 from k2kernel.schemas import TABLES
 from k2kernel.times import AsOfLike, parse_as_of, parse_range
 
@@ -62,17 +62,20 @@ class QueryEngine(BarReads):
         known_at: Moment = None,
         clock: str = "ingest",
         raw: bool = False,
+        hours: str = "all",
         limit: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> Result:
         """The fills that stand, or every row received where `raw`: all columns of the contract, in the total order.
 
-        `limit` keeps the first rows of that order. AmbiguousSymbol where a symbol is on several venues and `venue` is
-        not given; UnknownSymbol where neither trades nor quotes have it.
+        `hours` is `all`, `rth` (from the open to the close of the venue's session, breaks apart) or `rth+auctions` (the
+        prints of auctions too: by their conditions, and in the venue's auction windows); the result's `notes` say what
+        is unsure about them. `limit` keeps the first rows of the order. AmbiguousSymbol where a symbol is on several
+        venues and `venue` is not given; UnknownSymbol where neither trades nor quotes have it.
         """
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when)
-        return self._events(wanted, raw, limit, columns)
+        return self._events(self._within(wanted, hours), raw, limit, columns)
 
     def quotes(
         self,
@@ -86,13 +89,14 @@ class QueryEngine(BarReads):
         known_at: Moment = None,
         clock: str = "ingest",
         raw: bool = False,
+        hours: str = "all",
         limit: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> Result:
         """The quotes, with the words of `trades`; `raw` changes nothing, because no quote is ever undone."""
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when)
-        return self._events(wanted, raw, limit, columns)
+        return self._events(self._within(wanted, hours), raw, limit, columns)
 
     def sql(
         self,
@@ -189,16 +193,17 @@ class QueryEngine(BarReads):
         if most is not None and pinned.known is None and selection.whole_files and (raw or not scan.undoing):
             scan = Scan(pinned, leading(scan.files, most), scan.undoing)
         order = order_by(scan.files, self._catalogue.bounds(scan.files), selection.one_instrument)
-        text = f"SELECT {', '.join(names)} FROM {scan.of(*names).relation(raw, values.bind)}"
+        marked = ("conditions",) if selection.hours is not None else ()
+        text = f"SELECT {', '.join(names)} FROM {scan.of(*names, *marked).relation(raw, values.bind)}"
         text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
         text += f" ORDER BY {order}"
         text += f" LIMIT {values.bind(most)}" if most is not None else ""
-        snapshots = {pinned.name: pinned.snapshot_id}
-        return Result(self._database, query(text, values, scan), snapshots, list(names), self._zone(selection, scan))
+        planned, zone = query(text, values, scan), self._zone(selection, scan)
+        return Result(self._database, planned, wanted.snapshots, list(names), zone, **wanted.within)
 
     def _zone(self, selection: Selection, scan: Scan) -> str | None:
         """The zone of the one venue that the rows are of, for displays; None where there are several or none."""
-        codes = venues_of(selection, scan)
+        codes = sure_venues(selection, scan)
         known = declared_venues(self.lake.settings.home)
         return known[codes[0]].zone if codes is not None and len(codes) == 1 and codes[0] in known else None
 

@@ -60,3 +60,9 @@ def _decimal(units: str) -> str:
     """An integer of 1e-12 as DECIMAL(38, 12)."""
     ones, rest = f"({units} // {_ONE})::DECIMAL(26, 0)", f"({units} % {_ONE})::DECIMAL(12, 0)"
     return f"({ones} + {rest} * 0.000000000001::DECIMAL(13, 12))::DECIMAL(38, 12)"
+
+
+def with_ratio(rows: str, numerator: str, denominator: str, name: str) -> str:
+    """The SELECT `rows` with the column `name`: the ratio of a DECIMAL(38, 16) and a DECIMAL(38, 8)."""
+    made, (ratio,) = with_ratios(rows, [Ratio(numerator, denominator)])
+    return f"SELECT * EXCLUDE (k2_n0, k2_v0, k2_w0, k2_m0, k2_e0), {ratio} AS {name} FROM ({made})"

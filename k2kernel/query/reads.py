@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database
+from k2kernel.query.hours import parse_hours
 from k2kernel.query.scan import Pinned
 from k2kernel.query.selection import Instrument, Selection, parse_symbols, parse_venue
 from k2kernel.query.when import When
+from k2kernel.query.within import Wanted, within
 from k2kernel.schemas import KINDS
 from k2kernel.times import Range
 
@@ -22,15 +24,6 @@ Symbols = str | Sequence[str] | None
 """One symbol, several, or all of them."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A pinned table, the rows of it that are asked for, and when it was pinned at."""
-
-    pinned: Pinned
-    selection: Selection
-    when: When
-
-
 class Reads:
     """A lake, its DuckDB and what is known of its snapshots."""
 
@@ -38,6 +31,11 @@ class Reads:
         self.lake = lake
         self._database = Database(lake.settings)
         self._catalogue = Catalogue(self._database)
+
+    @property
+    def database(self) -> Database:
+        """The DuckDB that reads the warehouse."""
+        return self._database
 
     def close(self) -> None:
         """Let go of DuckDB; the next read opens it again."""
@@ -56,6 +54,12 @@ class Reads:
         elsewhere = partial(self._others, table, when)
         found = (Instrument(name, self._catalogue.venue(base, name, venue, elsewhere)) for name in symbols)
         return Wanted(pinned, Selection(wanted, tuple(found), venue), when)
+
+    def _within(self, wanted: Wanted, hours: str) -> Wanted:
+        """The rows within hours of trading."""
+        home = self.lake.settings.home
+        found = within(wanted.selection, [wanted.pinned], parse_hours(hours), self._catalogue, home)
+        return replace(wanted, selection=found.of(wanted.pinned.name))
 
     def _others(self, table: str, when: When) -> list[Pinned]:
         """The other event tables: a symbol may have quotes and no trades."""

@@ -35,11 +35,16 @@ class Result:
         snapshots: Mapping[str, int | None],
         columns: list[str] | None = None,
         zone: str | None = None,
+        *,
+        hours: str = "all",
+        notes: tuple[str, ...] = (),
     ) -> None:
         self._database, self._query, self._zone = database, query, zone
         self._columns = columns
         self.snapshots = dict(snapshots)
         """The snapshot of each table that answers; None where a table has none yet."""
+        self.hours, self.notes = hours, notes
+        """The hours of trading that the rows are of, and what is unsure about them, a sentence each."""
 
     @property
     def planned(self) -> Query:
@@ -113,17 +118,18 @@ class Result:
         cells = [tuple(found.headings), *found.cells]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-        return "\n".join([*lines, *(["..."] if found.more else []), self._caption(found)])
+        return "\n".join([*lines, *(["..."] if found.more else []), self._caption(found), *self.notes])
 
     def _repr_html_(self) -> str:
         found = self.shown()
         head = "".join(f"<th>{escape(name)}</th>" for name in found.headings)
         rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in found.cells)
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        caption = escape(self._caption(found))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{caption}</p>"
+        below = "".join(f"<p>{escape(text)}</p>" for text in (self._caption(found), *self.notes))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
 
     def _caption(self, found: Shown) -> str:
         count = f"first {len(found.cells)} rows" if found.more else f"{len(found.cells)} rows"
+        hours = [] if self.hours == "all" else [f"hours {self.hours}"]
         pins = ", ".join(f"{name} at {snapshot or 'no snapshot'}" for name, snapshot in self.snapshots.items())
-        return f"[{count}{'; ' if pins else ''}{pins}]"
+        return f"[{'; '.join([count, *hours, *([pins] if pins else [])])}]"

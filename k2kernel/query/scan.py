@@ -65,6 +65,10 @@ class Values:
         self.bound[name] = value
         return f"${name}"
 
+    def named_in(self, text: str) -> dict[str, object]:
+        """The values whose placeholders are in `text`: a statement takes no others."""
+        return {name: self.bound[name] for name in re.findall(r"\$(k2_\d+)", text)}
+
 
 def local_path(location: str) -> str:
     """The path that DuckDB opens: a `file:` location without its scheme, any other as it is."""
@@ -275,5 +279,4 @@ def as_view(name: str, scan: Scan, raw: bool) -> str:
 def query(text: str, values: Values, *scans: Scan) -> Query:
     """A query over scans, with the values that its text uses."""
     frames = {name: frame for scan in scans for name, frame in scan.frames().items()}
-    used = {name: values.bound[name] for name in _PLACEHOLDER.findall(text)}
-    return Query(text, used, frames=frames)
+    return Query(text, values.named_in(text), frames=frames)

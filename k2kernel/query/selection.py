@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import InvalidParameter, listed
+from k2kernel.query.hours import Hours
 from k2kernel.query.order import EVENT_NS
 from k2kernel.query.scan import Pinned, Scan, Values
 from k2kernel.times import Range
@@ -28,11 +29,18 @@ class Instrument:
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of `instruments` (None: all of them), or of `venue` alone, within `range`."""
+    """Rows of `instruments` (None: all), or of `venue` alone, within `range` and `hours` (None: at any time)."""
 
     range: Range
     instruments: tuple[Instrument, ...] | None = None
     venue: str | None = None
+    hours: Hours | None = None
+
+    def of(self, table: str) -> Selection:
+        """The same of one table: only trades carry the conditions that mark an auction."""
+        if self.hours is None or table == "trades":
+            return self
+        return replace(self, hours=replace(self.hours, codes={}))
 
     @property
     def one_instrument(self) -> bool:
@@ -43,7 +51,7 @@ class Selection:
     def whole_files(self) -> bool:
         """True where a file's rows are either all selected or not at all, so that statistics can count them."""
         by_time = isinstance(self.range.start, int) or isinstance(self.range.end, int)
-        return self.instruments is None and self.venue is None and not by_time
+        return self.instruments is None and self.venue is None and self.hours is None and not by_time
 
     def scan(self, pinned: Pinned) -> Scan:
         """The files of a pinned table that may hold such rows."""
@@ -72,15 +80,21 @@ class Selection:
         return max(firsts, default=date.min), min(lasts, default=date.max)
 
     def _range_us(self) -> tuple[int | None, int | None] | None:
-        """µs that enclose start and end where they are instants; the end is exclusive, so it is rounded up."""
+        """µs that enclose start and end where they are instants, and the hours; the end is exclusive, so it is rounded
+        up.
+        """
         start, end = self.range.start, self.range.end
-        low = start // 1_000 if isinstance(start, int) else None
-        high = -(-end // 1_000) if isinstance(end, int) else None
-        return None if low is None and high is None else (low, high)
+        low, high = (None, None) if self.hours is None else self.hours.span_us
+        lows = [start // 1_000] if isinstance(start, int) else []
+        highs = [-(-end // 1_000)] if isinstance(end, int) else []
+        lows += [] if low is None else [low]
+        highs += [] if high is None else [high]
+        return (max(lows, default=None), min(highs, default=None)) if lows or highs else None
 
     def conditions(self, values: Values) -> list[str]:
         """The selection as SQL conditions, to be joined by AND."""
-        return [*self._which(values), *self._when(values)]
+        within = [] if self.hours is None else self.hours.conditions(values)
+        return [*self._which(values), *self._when(values), *within]
 
     def _which(self, values: Values) -> list[str]:
         if self.instruments is None:
@@ -176,14 +190,3 @@ def parse_columns(columns: Sequence[str] | str, known: Sequence[str]) -> tuple[s
         problem = f"has no column {unknown[0]!r}" if unknown else "is empty or repeats a column"
         raise InvalidParameter("columns", columns, problem, f"Columns: {listed(known, most=40)}")
     return tuple(names)
-
-
-def venues_of(selection: Selection, scan: Scan) -> list[str] | None:
-    """The venues of the rows where the selection or the files' statistics tell; None where they do not."""
-    if selection.instruments is not None:
-        return sorted({instrument.venue for instrument in selection.instruments})
-    if selection.venue is not None:
-        return [selection.venue]
-    if any(file.venue_min is None or file.venue_min != file.venue_max for file in scan.files):
-        return None
-    return sorted({str(file.venue_min) for file in scan.files})

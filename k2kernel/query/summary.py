@@ -10,7 +10,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Summary:
-    """A session of one instrument, of the trades that count by the policy `eligible`.
+    """A session of one instrument, of the trades that count by the policy `eligible` within `hours` of trading; `notes`
+    say what is unsure about the hours, a sentence each. `unknown_conditions` are codes of its trades that the policy
+    does not list, so that they keep no trade from counting.
 
     Prices and sums are exact decimals, `vwap` is rounded half to even at twelve. `first` and `last` are the UTC times
     of the first and last trade. Without trades `trade_count` is 0 and prices, sums and times are None; `quote_count`
@@ -34,12 +36,15 @@ class Summary:
     eligible: str = "all"
     snapshot_id: int | None = None
     quote_count: int | None = None
+    hours: str = "all"
+    notes: tuple[str, ...] = ()
+    unknown_conditions: tuple[str, ...] = ()
     of: str = "trades"
 
     @classmethod
-    def of_bar(cls, bar: dict[str, Any], of: str, snapshot_id: int | None) -> Summary:
+    def of_bar(cls, bar: dict[str, Any], of: str, snapshot_id: int | None, **said: Any) -> Summary:
         """The summary from a session's bar with `first` and `last`."""
         names = ("symbol", "venue", "session", "open", "high", "low", "close", "volume", "notional", "vwap")
         taken = {name: bar[name] for name in (*names, "first", "last", "eligible")}
         trades, quotes = bar["n_trades"] or 0, bar.get("n_quotes")
-        return cls(**taken, trade_count=trades, snapshot_id=snapshot_id, quote_count=quotes, of=of)
+        return cls(**taken, trade_count=trades, snapshot_id=snapshot_id, quote_count=quotes, of=of, **said)

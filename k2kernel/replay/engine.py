@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,11 @@ from k2kernel.errors import (
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database
 from k2kernel.query.engine import QueryEngine
+from k2kernel.query.hours import parse_hours
 from k2kernel.query.scan import Pinned, Scan, Values, query
 from k2kernel.query.selection import Instrument, Selection, parse_limit, parse_symbols, parse_venue
+from k2kernel.query.when import Moment, When, parse_when
+from k2kernel.query.within import within
 from k2kernel.replay.controls import GAPS
 from k2kernel.replay.footers import Footers
 from k2kernel.replay.how import How, parse_speed
@@ -71,7 +75,10 @@ class ReplayEngine:
         session: object = None,
         venue: str | None = None,
         as_of: AsOfLike = None,
+        known_at: Moment = None,
+        clock: str = "ingest",
         raw: bool = False,
+        hours: str = "all",
         speed: float = 0,
         order_by: str = "ts_event",
         ties: str = "quotes_first",
@@ -80,29 +87,33 @@ class ReplayEngine:
         position: str | None = None,
         digest: bool = False,
         gaps: str | None = None,
-        clock: Clock | None = None,
+        pace_clock: Clock | None = None,
     ) -> Replay:
         """The events of `symbols` (None: all) in one order, of the tables `kinds` as they stand at `as_of`.
 
         The order is (ns, kind, venue, symbol, sequence, source, source_offset), where ns is `order_by`: the event's
         instant, or with ts_recv that of its capture (rows without one are an error). At equal ns quotes come before
         trades, so that a trade sees the quote of its own instant, unless `ties` is trades_first. `start`, `end` and
-        `session` choose by event time, whatever the order, with the meaning that they have in `trades`; so does `raw`.
+        `session` choose by event time, whatever the order, with the meaning that they have in `trades`; so do `raw` and
+        `hours`.
 
         `as_of` is resolved once for each table, as in every read; a mapping, such as the `snapshots` of another
-        replay, names a state for each. `position` is the token of an equal
-        replay to go on from, at its snapshots. `speed` is 0 (unpaced) or a multiple of the pace of history, measured
-        by `clock` (default: this machine's). `gaps` says what sequence numbers count, for `gap` records: instrument or
-        source. `digest` keeps a digest of what was delivered.
+        replay, names a state for each. `known_at` and `clock` keep, as in every read, what was known then. `position`
+        is the token of an equal replay to go on from, at its snapshots. `speed` is 0 (unpaced) or a multiple of the
+        pace of history, measured by `pace_clock` (default: this machine's). `gaps` says what sequence numbers count,
+        for `gap` records: instrument or source. `digest` keeps a digest of what was delivered.
         """
         how = How(
-            parse_speed(speed), _rows(batch_rows), parse_limit(limit), digest, _gaps(gaps), clock or SystemClock()
+            parse_speed(speed), _rows(batch_rows), parse_limit(limit), digest, _gaps(gaps), pace_clock or SystemClock()
         )
         named = _kinds(kinds, _one_of("ties", ties, TIES))
         words = parse_range(session, start, end)
         place = None if position is None else Position.decode(position)
-        pins = self._pins(named, as_of) if place is None else self._pins_at(named, place, as_of)
+        when = parse_when(as_of, known_at, clock)
+        pins = self._pins(named, when) if place is None else self._pins_at(named, place, when)
         selection = self._selection(symbols, parse_venue(venue), words, pins)
+        home = self.lake.settings.home
+        selection = within(selection, list(pins.values()), parse_hours(hours), self._catalogue, home)
         plan = Plan(
             named,
             pins,
@@ -112,12 +123,13 @@ class ReplayEngine:
             _one_of("order_by", order_by, tuple(CLOCKS)),
             self.lake.settings.replay_slice_rows,
         )
-        asked = _digest(plan)
+        asked = _digest(plan, when)
         if place is not None and place.query != asked:
             raise InvalidPosition("is of another query", "Repeat the words of the replay that it came from")
         if order_by == "ts_recv":
             self._check_captured(plan)
-        bars = _Bars(self._engine, plan, symbols, venue, {"session": session, "start": start, "end": end})
+        same = {"venue": venue, "session": session, "start": start, "end": end, "hours": hours}
+        bars = _Bars(self._engine, plan, symbols, {**same, "known_at": known_at, "clock": clock})
         return Replay(self._database, plan, asked, Since() if place is None else place.since, how, bars)
 
     def cold_start(self, symbols: Symbols = None, **words: Any) -> Iterator[pa.RecordBatch]:
@@ -139,43 +151,37 @@ class ReplayEngine:
         """Every kept state of a table, newest first."""
         return self.lake.snapshots(table)
 
-    def _pins(self, kinds: Sequence[str], as_of: AsOfLike) -> dict[str, Pinned]:
-        at = parse_as_of(as_of)
-        return {kind: self._pin(kind, self._state(kind, at)) for kind in kinds}
+    def _pins(self, kinds: Sequence[str], when: When) -> dict[str, Pinned]:
+        return {kind: self._pin(kind, when) for kind in kinds}
 
-    def _state(self, kind: str, as_of: AsOf | None) -> int | None:
-        """The snapshot; None for a table that came later. An id is of one table only."""
+    def _pin(self, kind: str, when: When) -> Pinned:
+        """The table, empty if it came later than the state. An id is of one table only."""
         try:
-            return self.lake.state(kind, as_of)
+            return _read(when.pin_or_empty(self.lake, kind))
         except ExpiredReference:
             raise
         except UnknownReference as exc:
             known = f"{exc.known}; or leave {kind} out with kinds="
-            raise UnknownReference(kind, as_of, known, exc.problem.partition(". It has")[0]) from exc
+            raise UnknownReference(kind, when.as_of, known, exc.problem.partition(". It has")[0]) from exc
 
-    def _pins_at(self, kinds: Sequence[str], place: Position, as_of: Any) -> dict[str, Pinned]:
+    def _pins_at(self, kinds: Sequence[str], place: Position, when: When) -> dict[str, Pinned]:
         """The tables at the snapshots of a position."""
         if set(place.snapshots) != set(kinds):
             raise InvalidPosition(f"is of {listed(sorted(place.snapshots))}", "Repeat the kinds of that replay")
-        if as_of is not None:
-            asked = {kind: pin.snapshot_id for kind, pin in self._pins(kinds, as_of).items()}
+        if when.as_of is not None:
+            asked = {kind: pin.snapshot_id for kind, pin in self._pins(kinds, when).items()}
             if asked != dict(place.snapshots):
                 raise InvalidPosition("is of other snapshots than as_of", "Leave as_of out: the position knows them")
-        return {kind: self._pin_again(kind, place.snapshots[kind]) for kind in kinds}
+        return {kind: self._pin_again(kind, place.snapshots[kind], when) for kind in kinds}
 
-    def _pin_again(self, kind: str, snapshot_id: int | None) -> Pinned:
+    def _pin_again(self, kind: str, snapshot_id: int | None, when: When) -> Pinned:
+        if snapshot_id is None:
+            return _read(Pinned(self.lake, kind, None))
         try:
-            return self._pin(kind, None if snapshot_id is None else self.lake.resolve(kind, AsOf(id=snapshot_id)))
+            return _read(replace(when, as_of=AsOf(id=snapshot_id)).pin(self.lake, kind))
         except UnknownReference as exc:
             problem = f"the snapshot {snapshot_id} of {kind}, which the position is of, is no longer kept; begin again"
             raise ExpiredReference(kind, snapshot_id, exc.known, problem) from exc
-
-    def _pin(self, kind: str, snapshot_id: int | None) -> Pinned:
-        """The table with its files and columns known now, so that nothing that happens later can matter."""
-        pinned = Pinned(self.lake, kind, snapshot_id)
-        assert pinned.files is not None  # noqa: S101 - both are read here and kept
-        assert pinned.fields  # noqa: S101
-        return pinned
 
     def _selection(self, symbols: Symbols, venue: str | None, words: Range, pins: Mapping[str, Pinned]) -> Selection:
         names = parse_symbols(symbols)
@@ -201,19 +207,28 @@ class ReplayEngine:
             if all(footer.complete("ts_recv") for footer in self._footers.of(scan.files)):
                 continue
             values = Values()
-            where = " AND ".join([*plan.selection.conditions(values), "ts_recv IS NULL AND ts_recv_ns IS NULL"])
-            rows = Scan(scan.pinned, scan.files, scan.undoing, ("ts_recv", "ts_recv_ns"))
+            where = " AND ".join(
+                [*plan.selection.of(kind).conditions(values), "ts_recv IS NULL AND ts_recv_ns IS NULL"]
+            )
+            rows = Scan(scan.pinned, scan.files, scan.undoing, ("ts_recv", "ts_recv_ns", "conditions"))
             text = f"SELECT count(*) AS n FROM {rows.relation(plan.raw, values.bind)} WHERE {where}"
             if count := self._database.arrow(query(text, values, rows))["n"][0].as_py():
                 problem = f"{count} rows of {kind} have no capture time"
                 raise InvalidParameter("order_by", "ts_recv", problem, "Use order_by='ts_event', or leave them out")
 
 
+def _read(pinned: Pinned) -> Pinned:
+    """The table with its files and columns known now, so that nothing that happens later can matter."""
+    assert pinned.files is not None  # noqa: S101 - both are read here and kept
+    assert pinned.fields  # noqa: S101
+    return pinned
+
+
 class _Bars:
     """The bars of a replay's selection and snapshot, by the read verb."""
 
-    def __init__(self, engine: QueryEngine, plan: Plan, symbols: Symbols, venue: str | None, when: Any) -> None:
-        self._engine, self._plan, self._symbols, self._venue, self._when = engine, plan, symbols, venue, when
+    def __init__(self, engine: QueryEngine, plan: Plan, symbols: Symbols, words: Mapping[str, Any]) -> None:
+        self._engine, self._plan, self._symbols, self._words = engine, plan, symbols, words
 
     def __call__(self, interval: str, of: str, eligible: str) -> Result | None:
         """Bars in order of their end; None where the snapshot has no such rows."""
@@ -223,15 +238,14 @@ class _Bars:
             raise InvalidParameter("of", of, f"needs {table}, which are not replayed", f"Replay {table}, too")
         if pinned.snapshot_id is None:
             return None
-        words = {**self._when, "venue": self._venue, "as_of": AsOf(id=pinned.snapshot_id)}
-        words |= {"columns": "all", "by_close": True}
+        words = {**self._words, "as_of": AsOf(id=pinned.snapshot_id), "columns": "all", "by_close": True}
         try:
             return self._engine.bars(self._symbols, interval, of=of, eligible=eligible, **words)
         except UnknownSymbol:
             return None  # they have events of the other kind only
 
 
-def _digest(plan: Plan) -> str:
+def _digest(plan: Plan, when: When) -> str:
     """The digest of what decides which events come and in which order, the snapshots apart."""
     chosen, words = plan.selection, plan.selection.range
     sessions = words.sessions
@@ -246,7 +260,9 @@ def _digest(plan: Plan) -> str:
             "start": _plain(words.start),
             "end": _plain(words.end),
             "raw": plan.raw,
+            **({} if chosen.hours is None else {"hours": chosen.hours.word}),
             "order_by": plan.order_by,
+            "known_at": None if when.known_at is None else [when.clock, when.known_at],
         }
     )
 

@@ -171,7 +171,8 @@ class Slice:
 
     def _unchanging(self) -> tuple[str, ...]:
         """Columns that no statement reads: each group has one value of them, or none."""
-        names = (name for name in names_of(self._plan.kinds) if name != self._plan.order_by)
+        moving = {"status"} if any(pin.known is not None for pin in self._plan.pins.values()) else set()
+        names = (name for name in names_of(self._plan.kinds) if name not in {self._plan.order_by, *moving})
         return tuple(name for name in names if all(map(_is_fixed(name), self._groups)))
 
     def query(self, since: Since) -> Query:
@@ -192,7 +193,7 @@ class Slice:
             for file in self._plan.selection.scan(pinned).undoing
             if None in sessions or file.session is None or file.session in sessions
         ]
-        return Scan(pinned, group.files, undoing, {*self._read(group), "ts_recv", "ts_recv_ns"})
+        return Scan(pinned, group.files, undoing, {*self._read(group), "ts_recv", "ts_recv_ns", "conditions"})
 
     def _read(self, group: Group) -> list[str]:
         return [name for name in TABLES[group.kind].names if name not in self._fixed]
@@ -202,7 +203,8 @@ class Slice:
         names = ", ".join(
             [f"{number}::SMALLINT AS k2_group", f"{self._rank(group)}::TINYINT AS k2_kind", *ranks, *self._read(group)]
         )
-        conditions = [*self._plan.selection.conditions(values), *self._when(values), *self._after(group, values, since)]
+        wanted = self._plan.selection.of(group.kind)
+        conditions = [*wanted.conditions(values), *self._when(values), *self._after(group, values, since)]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         return f"SELECT {names} FROM {scan.relation(self._plan.raw, values.bind)}{where}"
 

@@ -88,6 +88,11 @@ class Replay:
         return {name: self._plan.pins[name].snapshot_id for name in self._plan.kinds}
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unsure about the hours of trading, a sentence each."""
+        return () if self._plan.selection.hours is None else self._plan.selection.hours.notes
+
+    @property
     def schema(self) -> pa.Schema:
         """The schema of the batches: `kind` (trades or quotes), the columns of trades, those that only quotes have."""
         return schema_of(self._plan.kinds)

@@ -22,6 +22,9 @@ _AHEAD = 2
 
 _POLL_S = 0.05
 
+_AGAIN_S = 0.002
+"""Between two interrupts: one that comes before a statement has begun is lost."""
+
 
 def chunks(database: Database, plan: Plan, since: Since) -> Generator[Chunk, None, None]:
     """The events after `since` in order. Close the generator to end the thread that reads ahead."""
@@ -54,12 +57,15 @@ class _Ahead:
         """End the thread, whatever it does, and wait for it."""
         atexit.unregister(self.close)
         self._closed.set()
+        while self._thread.is_alive():
+            self._interrupt()
+            self._take_away()
+            self._thread.join(_AGAIN_S)
+
+    def _interrupt(self) -> None:
         with self._lock:
             if self._running is not None:
                 self._running.interrupt()
-        while self._thread.is_alive():
-            self._take_away()
-            self._thread.join(_POLL_S)
 
     def _take_away(self) -> None:
         try:

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 from k2kernel.config import Settings
 from k2kernel.errors import FileFault, InvalidParameter, LakeNotFound
 from k2kernel.lake import Lake
-from k2kernel.times import AsOfLike, parse_as_of, parse_date
+from k2kernel.times import AsOfLike, parse_as_of, parse_date, parse_sessions
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from k2kernel.decode import Decoded
     from k2kernel.ingest import Options, Progress, Receipt
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot
     from k2kernel.profiles import Profile
-    from k2kernel.query import Diff, Materialised, QueryEngine, Result, Summary
+    from k2kernel.query import Diff, Joins, Materialised, QueryEngine, Result, Summary
+    from k2kernel.query.computed import Rows
     from k2kernel.replay import Replay, ReplayEngine
-    from k2kernel.view import View
+    from k2kernel.workbench.view import View
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -71,6 +74,7 @@ class Workbench:
     def init(self) -> Workbench:
         """Make the lake and its tables where they are missing."""
         self.__dict__.pop("engine", None)
+        self.__dict__.pop("joins", None)
         self.__dict__.pop("replays", None)
         self.__dict__["lake"] = Lake.open(self.settings, create=True)
         return self
@@ -165,6 +169,38 @@ class Workbench:
         """One session of one instrument; see `QueryEngine.summary` for the words."""
         return self.engine.summary(symbol, session, **words)
 
+    @cached_property
+    def joins(self) -> Joins:
+        """The verbs that put trades beside quotes."""
+        from k2kernel.query import Joins
+
+        return Joins(self.engine)
+
+    def asof(self, left: Rows, right: Rows, **words: Any) -> Result:
+        """Each row of `left` with the row of `right` that prevails at its time; see `Joins.asof` for the words."""
+        return self.joins.asof(left, right, **words)
+
+    def nbbo(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """The best bid and offer over the venues that quote; see `Joins.nbbo` for the words."""
+        return self.joins.nbbo(symbol, **words)
+
+    def spreads(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """Trades with the quote that prevails and what they cost; see `Joins.spreads` for the words."""
+        return self.joins.spreads(symbol, **words)
+
+    def spread_summary(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """Spreads by instrument and session; see `Joins.spread_summary` for the words."""
+        return self.joins.spread_summary(symbol, **words)
+
+    def markouts(
+        self,
+        symbol: str | Sequence[str] | None = None,
+        horizons: Sequence[str] = ("1s", "10s", "1m", "5m"),
+        **words: Any,
+    ) -> Result:
+        """Trades with the move of the mid after them; see `Joins.markouts` for the words."""
+        return self.joins.markouts(symbol, horizons, **words)
+
     def sql(
         self,
         text: str,
@@ -182,6 +218,15 @@ class Workbench:
     def sessions(self, as_of: AsOfLike = None, **words: Any) -> Result:
         """The sessions of each venue, with rows of each."""
         return self.engine.sessions(as_of, **words)
+
+    def hours(self, venue: str, session: object) -> pl.DataFrame:
+        """When a venue trades in `session` (a date, or first..last, both inclusive): session, open, close, break_start,
+        break_end (µs UTC), early, and by: `calendar`, or `zone` where no calendar covers the day.
+        """
+        from k2kernel import calendars
+
+        days = parse_sessions(session)
+        return calendars.opening_hours(calendars.venue(venue, self.settings.home), days.first, days.last)
 
     def stats(self, as_of: AsOfLike = None) -> Result:
         """One row a table: rows, bytes, files, range, snapshot."""
@@ -209,9 +254,9 @@ class Workbench:
         UnknownReference where no table has such a state. The id of a snapshot is of one table only: another table is
         then an error when it is read.
         """
-        from k2kernel.view import View
+        from k2kernel.workbench.view import View
 
-        return View(self.lake, self.engine, as_of)
+        return View(self.lake, self.engine, self.replays, as_of)
 
     def diff(self, table: str, a: AsOfLike, b: AsOfLike = None) -> Diff:
         """What differs between two states of a table (`b` None: now): rows, symbols and bars."""

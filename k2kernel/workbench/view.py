@@ -10,7 +10,9 @@ from k2kernel.times import AsOf, AsOfLike, parse_as_of
 
 if TYPE_CHECKING:
     from k2kernel.lake import Lake, Snapshot
-    from k2kernel.query import QueryEngine, Result, Summary
+    from k2kernel.query import Joins, QueryEngine, Result, Summary
+    from k2kernel.query.computed import Rows
+    from k2kernel.replay import Replay, ReplayEngine
 
 
 class View:
@@ -22,8 +24,8 @@ class View:
     the error that `as_of` gives for it.
     """
 
-    def __init__(self, lake: Lake, engine: QueryEngine, as_of: AsOfLike = None) -> None:
-        self._lake, self._engine = lake, engine
+    def __init__(self, lake: Lake, engine: QueryEngine, replays: ReplayEngine, as_of: AsOfLike = None) -> None:
+        self._lake, self._engine, self._replays = lake, engine, replays
         self._as_of: AsOf = lake.states(parse_as_of(as_of))
         self.states: dict[str, int | None] = dict(self._as_of.states)
 
@@ -33,7 +35,7 @@ class View:
 
     def at(self, as_of: AsOfLike) -> View:
         """A view of another state of the same lake."""
-        return View(self._lake, self._engine, as_of)
+        return View(self._lake, self._engine, self._replays, as_of)
 
     def trades(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
         """Trades in total order; see `QueryEngine.trades` for the words."""
@@ -51,9 +53,38 @@ class View:
         """One session of one instrument; see `QueryEngine.summary` for the words."""
         return self._engine.summary(symbol, session, **self._pinned(words))
 
+    def asof(self, left: Rows, right: Rows, **words: Any) -> Result:
+        """Each row of `left` with the row of `right` that prevails at its time; see `Joins.asof` for the words."""
+        return self._joins.asof(left, right, **words)
+
+    def nbbo(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """The best bid and offer over the venues that quote; see `Joins.nbbo` for the words."""
+        return self._joins.nbbo(symbol, **self._pinned(words))
+
+    def spreads(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """Trades with the quote that prevails and what they cost; see `Joins.spreads` for the words."""
+        return self._joins.spreads(symbol, **self._pinned(words))
+
+    def spread_summary(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
+        """Spreads by instrument and session; see `Joins.spread_summary` for the words."""
+        return self._joins.spread_summary(symbol, **self._pinned(words))
+
+    def markouts(
+        self,
+        symbol: str | Sequence[str] | None = None,
+        horizons: Sequence[str] = ("1s", "10s", "1m", "5m"),
+        **words: Any,
+    ) -> Result:
+        """Trades with the move of the mid after them; see `Joins.markouts` for the words."""
+        return self._joins.markouts(symbol, horizons, **self._pinned(words))
+
     def sql(self, text: str, params: Mapping[str, object] | Sequence[object] | None = None, **words: Any) -> Result:
         """One read-only statement; a table with its own FOR VERSION AS OF is read at that."""
         return self._engine.sql(text, params, **self._pinned(words))
+
+    def replay(self, symbols: str | Sequence[str] | None = None, **words: Any) -> Replay:
+        """History as a stream; see `ReplayEngine.replay` for the words."""
+        return self._replays.replay(symbols, **self._pinned(words))
 
     def symbols(self, **words: Any) -> Result:
         """The instruments, with rows and days of each."""
@@ -73,6 +104,12 @@ class View:
         line = [] if state is None else self._lake.ancestors(table, state)
         kept = {snapshot.snapshot_id for snapshot in line}
         return [snapshot for snapshot in self._lake.snapshots(table) if snapshot.id in kept]
+
+    @property
+    def _joins(self) -> Joins:
+        from k2kernel.query import Joins
+
+        return Joins(self._engine)
 
     def _pinned(self, words: dict[str, Any]) -> dict[str, Any]:
         if "as_of" in words:

@@ -6,9 +6,11 @@ holidays, on a calendar's years or on the zone of this machine.
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -24,8 +26,17 @@ ASSET_CLASSES = ("equity", "fx", "crypto", "future", "option")
 USER_FILE = "venues.toml"
 _NO_PLACES = ("localtime", "posixrules", "Factory")
 """Files of the zone database that name this machine, or nothing, instead of a place."""
-_SHIPPED = Path(__file__).with_name("venues.toml")
+_SHIPPED = Path(__file__).parents[1] / "venues.toml"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Auction:
+    """A window [`start`, `end`), both counted from the `anchor`: open, close, break_start or break_end of a session."""
+
+    anchor: str
+    start: timedelta
+    end: timedelta
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,11 @@ class Venue:
     """A market that identifies instruments, and its session rule.
 
     `roll_hours` are added to the local time in `zone` before its date is taken (7: a session starts at 17:00 on the
-    day before). `calendar` is a name in exchange_calendars or None. `aliases` are what others call the venue; they
-    only lead to the code when a name is not found, because a venue has one spelling.
+    day before). `calendar` is a name in exchange_calendars or None. `hours` are local times: open and close, with a
+    break's start and end between them, for days that no calendar knows. `auctions` are windows around
+    them.
+    `aliases` are what others call the venue; they only lead to the code when a name is not found, because a venue has
+    one spelling.
     """
 
     code: str
@@ -44,6 +58,8 @@ class Venue:
     asset_class: str | None = None
     name: str = ""
     aliases: tuple[str, ...] = ()
+    hours: tuple[time, ...] = ()
+    auctions: tuple[Auction, ...] = ()
 
 
 def venues(home: Path | None = None) -> dict[str, Venue]:
@@ -117,7 +133,8 @@ def _read(path: Path, code: str, entry: object) -> Venue:
             _refuse(path, f"{code}.{key}", value, problem)
     if "zone" not in entry:
         _refuse(path, code, entry, "has no zone", 'Add zone = "Area/City"')
-    return Venue(code, **{**entry, "aliases": tuple(entry.get("aliases", ()))})
+    read = {key: _READ[key](value) if key in _READ else value for key, value in entry.items()}
+    return Venue(code, **read)
 
 
 def _refuse(path: Path, key: str, value: object, problem: str, remedy: str = "") -> NoReturn:
@@ -149,6 +166,42 @@ def _aliases_problem(value: Any) -> str:
     return "" if isinstance(value, list) and all(isinstance(item, str) for item in value) else "is not a list of texts"
 
 
+_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?")
+_OFFSET = r"(-?)(\d{1,2}):([0-5]\d)(?::([0-5]\d))?"
+_WINDOW = re.compile(rf"(open|close|break_start|break_end) {_OFFSET}\.\.{_OFFSET}")
+
+
+def _hours_problem(value: Any) -> str:
+    times = isinstance(value, list) and all(isinstance(item, str) and _TIME.fullmatch(item) for item in value)
+    return "" if times and len(value) in {2, 4} else 'is not like ["09:30", "16:00"], or four times with a break'
+
+
+def _auctions_problem(value: Any) -> str:
+    fits = isinstance(value, list) and all(isinstance(item, str) and _auction(item) for item in value)
+    return "" if fits else 'is not a list of windows like "close 0:10..0:12" or "open -0:05..0:00"'
+
+
+def _auction(text: str) -> Auction | None:
+    found = _WINDOW.fullmatch(text)
+    if found is None:
+        return None
+    anchor, *parts = found.groups()
+    start, end = _offset(*parts[:4]), _offset(*parts[4:])
+    return Auction(anchor, start, end) if start < end else None
+
+
+def _offset(sign: str, hours: str, minutes: str, seconds: str | None) -> timedelta:
+    length = timedelta(hours=int(hours), minutes=int(minutes), seconds=int(seconds or 0))
+    return -length if sign else length
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "aliases": tuple,
+    "hours": lambda value: tuple(map(time.fromisoformat, value)),
+    "auctions": lambda value: tuple(map(_auction, value)),
+}
+"""How settings that are no plain values are read, once checked."""
+
 _CHECKS = {
     "zone": _zone_problem,
     "roll_hours": _roll_problem,
@@ -156,6 +209,8 @@ _CHECKS = {
     "asset_class": _class_problem,
     "name": _text_problem,
     "aliases": _aliases_problem,
+    "hours": _hours_problem,
+    "auctions": _auctions_problem,
 }
 """The settings of a venue, each with what is wrong with a value (nothing: an empty text)."""
 
