@@ -42,6 +42,17 @@ _FIGURES = """
     sum(price::DECIMAL(38, 8) * size) AS notional, notional / volume AS vwap, count(*) AS n_trades,
     min(sequence) AS first_sequence, max(sequence) AS last_sequence
 """
+_TWAP = """
+SELECT symbol, venue, session, ts_open, {figures},
+    sum(price::DECIMAL(38, 8) * held) / sum(held) AS twap
+FROM (
+    SELECT *, coalesce(lead(epoch_us(ts_event)) OVER bar, epoch_us(ts_open) + 60000000) - epoch_us(ts_event) AS held
+    FROM (
+        SELECT *, time_bucket(INTERVAL 1 MINUTE, ts_event) AS ts_open
+        FROM read_parquet($files) WHERE symbol = $symbol AND status IS NULL
+    ) WINDOW bar AS (PARTITION BY symbol, venue, session, ts_open ORDER BY ts_event, sequence)
+) GROUP BY ALL ORDER BY ts_open
+"""
 _SYMBOLS = """
 SELECT symbol, venue, count(*), min(session), max(session), min(ts_event), max(ts_event)
 FROM read_parquet($files) GROUP BY ALL ORDER BY ALL
@@ -100,6 +111,15 @@ class Rivals:
             POLARS: lambda: _polars_bars(self._fills(symbol), keys).collect(),
         }
 
+    def twap(self, symbol: str) -> dict[str, Callable[[], object]]:
+        """As `bars`, with the time-weighted price."""
+        statement = _TWAP.format(figures=_FIGURES)
+        words = {"session": SESSION, "eligible": "all", "columns": "all"}
+        return {
+            OURS: lambda: self._workbench.bars(symbol, "1m", **words).to_arrow(),
+            DUCKDB: lambda: self._sql(statement, self._day, {"symbol": symbol}),
+        }
+
     def daily(self) -> dict[str, Callable[[], object]]:
         """Daily bars of every symbol."""
         statement = _DAILY.format(figures=_FIGURES)
@@ -152,6 +172,7 @@ def measure(report: Report, home: Path) -> None:
         _add(report, f"point query: {symbol}, one minute", rivals.point(symbol))
         _add(report, f"symbol-day to Arrow: {symbol}", rivals.symbol_day(symbol))
         _add(report, f"1-minute bars of a symbol-day: {symbol}", rivals.bars(symbol))
+        _add(report, f"1-minute bars with TWAP of a symbol-day: {symbol}", rivals.twap(symbol))
     _add(report, "daily bars of all symbols", rivals.daily(), runs=7)
     for name, contenders in rivals.metadata().items():
         figures = race(contenders, runs=7)

@@ -7,7 +7,7 @@ them out when it makes a table: code asks the Iceberg table for them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ DUCKDB_TYPES = {
     "bool": "BOOLEAN",
     "binary": "BLOB",
     "decimal": "DECIMAL(18,8)",
+    "decimal(38,8)": "DECIMAL(38,8)",
+    "decimal(38,16)": "DECIMAL(38,16)",
     "list<string>": "VARCHAR[]",
 }
 """The types of the contract, and DuckDB's name of each."""
@@ -99,6 +101,8 @@ class Table:
             "bool": pl.Boolean(),
             "binary": pl.Binary(),
             "decimal": pl.Decimal(18, 8),
+            "decimal(38,8)": pl.Decimal(38, 8),
+            "decimal(38,16)": pl.Decimal(38, 16),
             "list<string>": pl.List(pl.String()),
         }
         return {column.name: types[column.type] for column in self.columns}
@@ -121,6 +125,8 @@ def _arrow_field(pa: Any, column: Column) -> pa.Field:
         "bool": pa.bool_(),
         "binary": pa.binary(),
         "decimal": pa.decimal128(18, 8),
+        "decimal(38,8)": pa.decimal128(38, 8),
+        "decimal(38,16)": pa.decimal128(38, 16),
         "list<string>": pa.list_(pa.field("element", pa.string())),
     }
     return pa.field(column.name, types[column.type], nullable=not column.required)
@@ -138,6 +144,8 @@ def _iceberg_field(number: int, column: Column) -> Any:
         "bool": ice.BooleanType(),
         "binary": ice.BinaryType(),
         "decimal": ice.DecimalType(18, 8),
+        "decimal(38,8)": ice.DecimalType(38, 8),
+        "decimal(38,16)": ice.DecimalType(38, 16),
         "list<string>": ice.ListType(1_000 + number, ice.StringType(), element_required=False),
     }
     return ice.NestedField(number, column.name, types[column.type], required=column.required, doc=column.doc)
@@ -270,3 +278,36 @@ provenance string the snapshot's k2 keys as a JSON object""",
 
 TABLES = {table.name: table for table in (TRADES, QUOTES, INSTRUMENTS, CORPORATE_ACTIONS, DEAD_LETTER, INGEST_LOG)}
 """Every table of the namespace by name."""
+
+BARS = _table(
+    "bars_",
+    """symbol string! ticker as the venue spells it
+venue string! market that identifies the instrument
+session date! trading date
+ts_open timestamptz! start of the bar
+open decimal first price
+high decimal highest price
+low decimal lowest price
+close decimal last price
+volume decimal(38,8) sum of sizes
+notional decimal(38,16) sum of price times size
+priced_volume decimal(38,8) sum of the sizes that the notional is of
+n_trades int64! trades that count for anything
+first_sequence int64! sequence of the first trade
+last_sequence int64! sequence of the last trade
+first timestamptz! time of the first trade
+last timestamptz! time of the last trade
+first_ns int64! the same in ns since 1970
+last_ns int64! the same in ns since 1970
+weighted decimal(38,8) sum of price times the ns until the next price, where one follows
+from_ns int64 time of the first price, in ns since 1970
+to_ns int64 time of the last price, in ns since 1970""",
+    "symbol ts_open venue",
+    "session",
+)
+"""States of bars of trades, which are kept in tables whose names begin like this one; made from trades at any time."""
+
+
+def declared(name: str) -> Table:
+    """The table `name` of the namespace: one of `TABLES`, or one of bars."""
+    return replace(BARS, name=name) if name.startswith(BARS.name) else TABLES[name]

@@ -129,7 +129,23 @@ def test_quotes_and_thirds_of_large_prices_are_exact(lake: Lake, engine: QueryEn
     for of, raw in (("bid", price), ("ask", price + 1), ("mid", price + Decimal("0.5"))):
         bars = engine.bars("BHP", "session", of=of, adjustment="split").to_arrow()
         assert bars["close"].to_pylist() == [half_even(Fraction(raw) / 3, 12)] * 2 + [raw] * 3
-        assert bars.column_names[-2:] == ["n_quotes", "adjustment"]
+        assert bars.column_names[-3:] == ["n_quotes", "mean_spread", "adjustment"]
+        spreads = [half_even(Fraction(1, 3), 12)] * 2 + [Decimal(1)] * 3
+        assert bars["mean_spread"].to_pylist() == spreads
+
+
+@pytest.mark.parametrize("interval", ["1m", "tick:2", "session"])
+def test_figures_that_are_asked_for_are_adjusted_in_their_order(lake: Lake, engine: QueryEngine, interval: str) -> None:
+    fill(lake, SPLIT)
+    factors = price_factors(split=True, dividend=False)
+    whole = engine.bars("BHP", interval).to_arrow().select(["ts_open", "session"]).to_pylist()
+    raw = engine.bars("BHP", interval, columns=["ts_open", "twap", "n_trades"]).to_arrow().to_pylist()
+    found = engine.bars("BHP", interval, columns=["ts_open", "twap", "n_trades"], adjustment="split").to_arrow()
+    assert found.column_names == ["ts_open", "twap", "n_trades", "adjustment"]
+    assert [row["ts_open"] for row in whole] == found["ts_open"].to_pylist()
+    for bar, before, at_ in zip(found.to_pylist(), raw, whole, strict=True):
+        assert bar["twap"] == half_even(Fraction(before["twap"]) * factors[at_["session"]], 12)
+        assert bar["n_trades"] == before["n_trades"]
 
 
 def test_one_symbols_actions_are_not_anothers(lake: Lake, engine: QueryEngine) -> None:

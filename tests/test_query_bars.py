@@ -247,7 +247,27 @@ def test_offsets_are_those_of_the_zone_database(zone: str) -> None:
         assert timedelta(microseconds=known) == moment.astimezone(ZoneInfo(zone)).utcoffset()
 
 
-@pytest.mark.parametrize("interval", ["", "m", "0m", "1.5m", "-1m", "1M", "25h", "1w", "tick:100", 60, None, "1m'"])
+@pytest.mark.parametrize(
+    "interval",
+    [
+        "",
+        "m",
+        "0m",
+        "1.5m",
+        "-1m",
+        "1M",
+        "25h",
+        "1w",
+        "tick:",
+        "tick:1.5",
+        "volume:0",
+        "dollar:-1",
+        "tick:x",
+        60,
+        None,
+        "1m'",
+    ],
+)
 def test_what_is_no_interval_is_refused(engine: QueryEngine, interval: Any) -> None:
     with pytest.raises(InvalidParameter, match="interval"):
         engine.bars("BHP", interval)
@@ -383,10 +403,13 @@ def test_a_summary_is_the_bar_of_a_session_with_its_times(lake: Lake, engine: Qu
     assert (summary["first"], summary["last"]) == (times[0], times[-1])
 
 
-def test_a_summary_without_trades_counts_the_quotes(lake: Lake, engine: QueryEngine) -> None:
+def test_a_summary_without_trades_is_of_the_quotes(lake: Lake, engine: QueryEngine) -> None:
     add(lake, "q", [event(symbol="EURUSD", venue="OANDA") for _ in range(3)], "quotes")
     summary = engine.summary("EURUSD", DAY)
-    assert (summary.trade_count, summary.quote_count, summary.open, summary.vwap) == (0, 3, None, None)
-    assert engine.summary("EURUSD", NEXT).quote_count == 0
+    assert (summary.trade_count, summary.quote_count, summary.open, summary.vwap) == (0, 3, Decimal("35.11"), None)
+    assert (summary.of, engine.summary("EURUSD", NEXT).quote_count) == ("mid", 0)
+    add(lake, "a", [event(symbol="EURUSD", venue="OANDA", session=NEXT)])
+    summary = engine.summary("EURUSD", DAY)
+    assert (summary.of, summary.open, summary.quote_count) == ("trades", None, 3)
     with pytest.raises(InvalidParameter, match="session"):
         engine.summary("EURUSD", "2014-03-10..2014-03-11")

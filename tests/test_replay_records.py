@@ -122,15 +122,20 @@ def test_an_event_whose_callback_fails_comes_again(bench: Workbench) -> None:
     assert [row.source_offset for row in bench.replay(position=token)] == everything[100:]
 
 
-@pytest.mark.parametrize("words", [{}, {"interval": "5s"}, {"of": "mid", "interval": "1h"}, {"eligible": "all"}])
+KINDS: list[dict[str, Any]] = [
+    *({}, {"interval": "5s"}, {"of": "mid", "interval": "1h"}, {"eligible": "all"}, {"interval": "90m"}),
+    *({"interval": interval} for interval in ("1d", "session", "3d", "tick:7", "volume:2500", "dollar:1e5")),
+    {"of": "bid", "interval": "tick:10"},
+]
+
+
+@pytest.mark.parametrize("words", KINDS)
 def test_bars_are_those_of_the_read_verb_and_never_early(bench: Workbench, words: dict[str, Any]) -> None:
     got: list[Any] = []
     bench.replay().run(got.append, got.append, on_bar=got.append, **words)
     bars = [item for item in got if isinstance(item, Bar)]
-    wanted = bench.bars(None, **{"interval": "1m", **words}).to_arrow().to_pylist()
-    assert [bar._asdict() | {"ts_close_ns": None} for bar in bars] == [
-        {name: row[name] for name in Bar._fields[:-1]} | {"ts_close_ns": None} for row in wanted
-    ]
+    words = {"interval": "1m", **words, "columns": "all", "by_close": True}
+    assert bars == [Bar(**row) for row in bench.bars(None, **words).to_arrow().to_pylist()]
     latest = 0
     waiting = {(bar.ts_close_ns, bar.venue, bar.symbol) for bar in bars}
     for item in got:
@@ -155,9 +160,9 @@ def test_bars_of_a_resumed_replay_are_the_rest(bench: Workbench) -> None:
 
 
 def test_bars_that_a_replay_does_not_follow_are_refused(bench: Workbench) -> None:
-    for words in ({"interval": "1d"}, {"interval": "session"}, {"interval": "x"}):
+    for interval, of in (("x", "trades"), ("tick:0", "trades"), ("volume:100", "mid")):
         with pytest.raises(InvalidParameter, match="interval"):
-            bench.replay().run(on_bar=print, **words)  # type: ignore[arg-type]
+            bench.replay().run(on_bar=print, interval=interval, of=of)
     with pytest.raises(InvalidParameter, match="not replayed"):
         bench.replay(kinds=("quotes",)).run(on_bar=print)
     assert bench.replay(kinds=("quotes",)).run(on_bar=lambda _: None, of="bid").state == "completed"

@@ -41,10 +41,14 @@ _SPREADS = ["ts_event", "price", "size", "sign", "bid_px", "ask_px", "mid", "eff
 def _events(
     verb: str, short: list[str], home: Path | None, limit: int | None, output: Output, columns: str | None, **words: Any
 ) -> None:
-    given = [name.strip() for name in columns.split(",")] if columns else None
-    shown = given or (short if output is Output.table else None)
+    shown = _names(columns) or (short if output is Output.table else None)
     read = getattr(workbench(home), verb)
     rows(read(columns=shown, limit=output.limit(limit), **words), output, limit)
+
+
+def _names(columns: str | None) -> list[str] | None:
+    """Names joined by commas."""
+    return [name.strip() for name in columns.split(",")] if columns else None
 
 
 Columns = Annotated[str | None, typer.Option(help="names joined by commas; default: all, or a few in a table")]
@@ -99,13 +103,26 @@ def quotes(
 @app.command()
 def bars(
     symbol: Annotated[str, typer.Argument(help="the instrument")],
-    interval: Annotated[str, typer.Argument(help="1s, 5m, 1h, 1d, session")] = "1m",
+    interval: Annotated[
+        str, typer.Argument(help="1s, 5m, 1h, 1d, session, tick:1000, volume:50000, dollar:1e6")
+    ] = "1m",
     venue: Venue = None,
     session: Session = None,
     start: Start = None,
     end: End = None,
-    of: Annotated[str, typer.Option(help="trades, bid, ask or mid")] = "trades",
+    of: Annotated[
+        str | None, typer.Option(help="trades, bid, ask or mid; default: trades, mid where there are none")
+    ] = None,
     eligible: Eligible = "venue",
+    align: Annotated[
+        str, typer.Option(help="buckets from the start of the session, or by the venue's clock")
+    ] = "session",
+    fill: Annotated[
+        str | None, typer.Option(help="bars where nothing traded: null, or with the previous close")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="names joined by commas, such as ts_open,close,twap; or all")
+    ] = None,
     hours: Hours = "all",
     adjustment: Adjustment = "raw",
     as_of: AsOf = None,
@@ -115,10 +132,11 @@ def bars(
     output: Format = Output.table,
     home: Home = None,
 ) -> None:
-    """Open, high, low, close, volume and VWAP by time bucket."""
-    words = {"venue": venue, "session": session, "start": start, "end": end}
-    words |= {"hours": hours, "adjustment": adjustment, "as_of": as_of, "known_at": known_at, "clock": clock}
-    rows(workbench(home).bars(symbol, interval, of=of, eligible=eligible, **words), output, limit)
+    """Open, high, low, close, volume and VWAP by time, by session, or by amount."""
+    words: dict[str, Any] = {"venue": venue, "session": session, "start": start, "end": end, "of": of}
+    words |= {"eligible": eligible, "hours": hours, "as_of": as_of, "known_at": known_at, "clock": clock}
+    words |= {"align": align, "fill": fill, "columns": _names(columns) if columns != "all" else columns}
+    rows(workbench(home).bars(symbol, interval, adjustment=adjustment, **words), output, limit)
 
 
 @app.command()

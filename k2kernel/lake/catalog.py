@@ -84,10 +84,11 @@ def create_tables(catalog: Catalog, settings: Settings) -> None:
             catalog.create_namespace(NAMESPACE)
     existing = {identifier[-1] for identifier in catalog.list_tables(NAMESPACE)}
     for name in TABLES.keys() - existing:
-        _create_table(catalog, TABLES[name], settings)
+        create_table(catalog, TABLES[name], settings)
 
 
-def _create_table(catalog: Catalog, table: Table, settings: Settings) -> None:
+def create_table(catalog: Catalog, table: Table, settings: Settings) -> None:
+    """Make a table; one that is there is left as it is."""
     with suppress(TableAlreadyExistsError):
         catalog.create_table(
             table.identifier,

@@ -12,6 +12,7 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from sqlalchemy.exc import SQLAlchemyError
 
 from k2kernel.errors import CommitConflict
+from k2kernel.lake.provenance import COMMIT_KEY
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -33,6 +34,14 @@ _UNKNOWN = (CommitStateUnknownException, RESTError, OSError, SQLAlchemyError)
 def new_commit_id() -> str:
     """What a snapshot carries so that its writer knows it again."""
     return uuid.uuid4().hex
+
+
+def landed(table: Table, commit_id: str) -> int | None:
+    """The snapshot of an earlier attempt whose answer was lost."""
+    for snapshot in table.metadata.snapshots:
+        if snapshot.summary is not None and snapshot.summary.additional_properties.get(COMMIT_KEY) == commit_id:
+            return snapshot.snapshot_id
+    return None
 
 
 def attempt(name: str, step: Callable[[], T]) -> T:

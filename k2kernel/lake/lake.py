@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace as changed
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +16,8 @@ from pyiceberg.table import Table
 from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference, UnknownTable
 from k2kernel.lake import commit, pins, snapshots
 from k2kernel.lake.append import Append
-from k2kernel.lake.catalog import connect, create_tables, metadata_location
+from k2kernel.lake.catalog import connect, create_table, create_tables, metadata_location
+from k2kernel.lake.derived import Rebuild
 from k2kernel.lake.files import FileSet, Manifests
 from k2kernel.lake.history import History
 from k2kernel.lake.names import Names
@@ -25,7 +26,7 @@ from k2kernel.lake.repeats import Repeats
 from k2kernel.lake.replacing import Replacement
 from k2kernel.lake.rollback import Rollback, roll, sources_only_in, undo_tag
 from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids
-from k2kernel.schemas import NAMESPACE, TABLES
+from k2kernel.schemas import NAMESPACE, TABLES, declared
 from k2kernel.times import AsOf, from_ns
 
 if TYPE_CHECKING:
@@ -326,6 +327,29 @@ class Lake:
             ingests=lambda table: self._provenance(name, table),
             made_for=made_for,
         ).run()
+
+    def rebuild(
+        self, name: str, base: FileSet, sessions: Collection[date], files: Sequence[str], notes: Mapping[str, str]
+    ) -> int:
+        """Put data files in place of those of `sessions` in a table that is made from others, in one snapshot with
+        `notes` in its summary, and return its id. CommitConflict where the table is no longer at `base`.
+        """
+        step = Rebuild(name, base, sessions, files, notes).step
+        return commit.attempt(name, lambda: step(self.table(name)))
+
+    def notes(self, name: str) -> list[tuple[int, Mapping[str, str]]]:
+        """The kept snapshots of a table that is made from others, newest first, with their notes; none where there is
+        no such table.
+        """
+        try:
+            line = self.ancestors(name)
+        except UnknownTable:
+            return []
+        return [(each.snapshot_id, each.summary.additional_properties) for each in line if each.summary is not None]
+
+    def make(self, name: str) -> None:
+        """Make a table that is made from others where it is missing."""
+        create_table(self.catalog, declared(name), self.settings)
 
     def _current_files(self, name: str, table: Table) -> FileSet:
         return self._files(table, name, snapshots.head(table.metadata))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from k2kernel.errors import InvalidParameter, StorageFault
 from k2kernel.lake.local_io import local_path
 from k2kernel.lake.sort import constant, sort
-from k2kernel.schemas import TABLES
+from k2kernel.schemas import declared
 
 if TYPE_CHECKING:
     import duckdb
@@ -74,8 +74,8 @@ class Writer:
         _check(name, frame, session)
         location = _new_location(table, session)
         with self.cursor() as cursor:
-            varying, fixed = _split(frame.select(TABLES[name].names))
-            cursor.register(_FRAME, self._batches(sort(varying, TABLES[name].sort)))
+            varying, fixed = _split(frame.select(declared(name).names))
+            cursor.register(_FRAME, self._batches(sort(varying, declared(name).sort)))
             nbytes = self._copy(cursor, _selection(name, fixed), fixed, table, location)
         return DataFile(location, frame.height, nbytes)
 
@@ -143,7 +143,7 @@ def _storing(location: str) -> Iterator[None]:
 
 
 def _check(name: str, frame: pl.DataFrame, session: date | None) -> None:
-    table = TABLES[name]
+    table = declared(name)
     if frame.is_empty():
         raise InvalidParameter("frame", frame.shape, "has no rows", "There is nothing to write")
     missing = [column for column in table.names if column not in frame.columns]
@@ -171,7 +171,7 @@ def _selection(name: str, fixed: Collection[str]) -> str:
     columns = (
         f"CAST({f'${column.name}' if column.name in fixed else _quoted(column.name)} AS {column.duckdb}) "
         f"AS {_quoted(column.name)}"
-        for column in TABLES[name].columns
+        for column in declared(name).columns
     )
     return f"SELECT {', '.join(columns)} FROM {_FRAME}"
 

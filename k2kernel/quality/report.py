@@ -15,7 +15,7 @@ from k2kernel.errors import InvalidParameter
 from k2kernel.quality import checks
 from k2kernel.quality.checks import Limits
 from k2kernel.quality.display import html
-from k2kernel.query.buckets import parse_interval
+from k2kernel.query.intervals import parse_interval
 from k2kernel.query.scan import Values
 from k2kernel.query.when import Moment, parse_when
 from k2kernel.times import AsOfLike, Range, parse_range

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 from k2kernel.errors import InvalidParameter
 from k2kernel.query.actions import Action, Factors, bounded, factors, read_actions
-from k2kernel.query.buckets import SESSION, Interval
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.exact import scaled
+from k2kernel.query.intervals import WHOLE_SESSION, Interval
 from k2kernel.query.scan import Pinned, Values
 from k2kernel.query.selection import Instrument, Selection
 from k2kernel.query.units import Spec, specs
@@ -40,6 +40,14 @@ if TYPE_CHECKING:
 
 RAW, ADJUSTMENTS = "raw", ("raw", "split", "dividend", "all")
 _FRAME = "k2_factors"
+_KEYS = ("symbol", "venue", "session")
+_PRICES = ("open", "high", "low", "close")
+_FIGURES = {
+    **dict.fromkeys(("vwap", "twap", "mean_spread", "time_weighted_spread"), 12),
+    "volume": 8,
+    "notional": 16,
+}
+"""Decimals of the figures of bars that an adjustment changes, beside the prices."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +75,22 @@ class Adjustment:
             return rows
         return self._joined(rows, {name: 12 for name in ("price", "size") if name in columns}, {}, values)
 
-    def bars(self, planned: Query, interval: Interval, of: str) -> Query:
-        """A query of bars, adjusted: prices and VWAP are decimal(38, 12) then."""
+    def needed(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """The columns that bars with `columns` must have to be adjusted."""
+        return (*columns, *(key for key in _KEYS if self.kind != RAW and key not in columns))
+
+    def bars(self, planned: Query, interval: Interval, of: str, columns: Sequence[str]) -> Query:
+        """A query of bars with `columns`, adjusted and in its order: prices, means and spreads are decimal(38, 12)."""
         if self.kind == RAW:
             return planned
         if not interval.within_session:
             problem, remedy = "an adjusted bar is of one session", "Ask for session or 1d bars, and group those"
             raise InvalidParameter("interval", interval.text, problem, remedy)
         values = Values(planned.values)
-        prices = dict.fromkeys(("open", "high", "low", "close"), 12)
-        to = {**prices, "vwap": 12, "volume": 8, "notional": 16} if of == "trades" else prices
-        given = {"vwap": 12, "notional": 16} | (dict.fromkeys(prices, 9) if of == "mid" else {})
-        text = f"FROM {self._joined(f'({planned.text})', to, given, values)} ORDER BY ts_open, venue, symbol, session"
+        given = dict.fromkeys(_PRICES, 9 if of == "mid" else 8) | _FIGURES
+        to = {name: max(scale, 12) if name != "volume" else scale for name, scale in given.items() if name in columns}
+        rows = self._joined(f"(SELECT *, row_number() OVER () AS k2_place FROM ({planned.text}))", to, given, values)
+        text = f"SELECT {', '.join(self.columns(columns))} FROM {rows} ORDER BY k2_place"
         return self.on(replace(planned, text=text, values=values.bound))
 
     def _joined(self, rows: str, to: Mapping[str, int], given: Mapping[str, int], values: Values) -> str:
@@ -181,7 +193,7 @@ class Adjuster:
         days = {day for _, day in wanted}
         part = trades.only(file for file in trades.files if file.session is None or file.session in days)
         selection = Selection(Range(), tuple({instrument for instrument, _ in wanted}))
-        rows = self.database.arrow(self.bars_of(part, selection, Interval(SESSION), "trades", "venue"))
+        rows = self.database.arrow(self.bars_of(part, selection, WHOLE_SESSION, "trades", "venue"))
         closes = rows.select(["symbol", "venue", "session", "close"]).to_pylist()
         return {
             (Instrument(row["symbol"], row["venue"]), row["session"]): row["close"]

@@ -4,88 +4,79 @@ Buckets are aligned to the venue's session clock, which is local time plus the v
 session does, and a bucket that does not divide the day is cut short at its end. A day is a session: a correction that
 comes on a later day counts in the session of the trade it corrects. Buckets of up to an hour follow elapsed
 time through a change of the clocks; longer ones follow the wall clock, so the one that holds the change is an hour
-longer or shorter.
+longer or shorter. Aligned to the clock, they follow local time without the roll.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from k2kernel.errors import InvalidParameter
 from k2kernel.query.connection import literal
+from k2kernel.query.intervals import DAY, HOUR, UNITS, Interval
 
 if TYPE_CHECKING:
     from k2kernel.calendars import Venue
 
-SESSION = "session"
-_UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-_DAY, _HOUR, _QUARTER = _UNITS["d"], _UNITS["h"], 15 * _UNITS["m"]
-_FORM = re.compile(r"([1-9]\d{0,8})(ms|s|m|h|d)")
+_QUARTER = 15 * UNITS["m"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 _EVENT = "epoch_us(ts_event)"
 
 
 @dataclass(frozen=True)
-class Interval:
-    """The length of a bar: `us` microseconds, or a session where `us` is None."""
-
-    text: str
-    us: int | None = None
-
-    @property
-    def within_session(self) -> bool:
-        """True where a bar never holds rows of two sessions."""
-        return self.us is None or self.us <= _DAY
-
-
-def parse_interval(value: object) -> Interval:
-    """`session`, or a whole number of ms, s, m, h or d, such as `5m`; more than a day only in whole days."""
-    if value == SESSION:
-        return Interval(SESSION)
-    found = _FORM.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        remedy = "Write a number and ms, s, m, h or d, such as 1m, or session"
-        raise InvalidParameter("interval", value, "is no interval", remedy)
-    us = int(found[1]) * _UNITS[found[2]]
-    if us > _DAY and us % _DAY:
-        raise InvalidParameter("interval", value, "is more than a day and not whole days", "Write it in d")
-    return Interval(str(value), us)
-
-
-@dataclass(frozen=True)
 class Buckets:
-    """Bars' buckets in SQL: `key` groups the rows; `opens` is, of a group, its start in µs since 1970 UTC."""
+    """Bars' buckets in SQL: `key` groups the rows; of a group `opens` is its start and `closes` its end (exclusive), in
+    µs since 1970 UTC. A group is of one session where `by_session`.
+    """
 
     key: str
     opens: str
+    closes: str
+    by_session: bool = True
 
 
-def buckets(interval: Interval, venues: Sequence[Venue], span_us: tuple[int, int]) -> Buckets:
-    """The buckets of `interval` for rows of `venues` within `span_us` (first and last µs since 1970)."""
-    if interval.us is not None and _QUARTER % interval.us == 0 and all(_whole(venue, _QUARTER) for venue in venues):
-        return Buckets(_floor(_EVENT, interval.us), "k2_bucket")
-    clocks = {venue.code: _Clock.of(venue, span_us) for venue in venues}
-    if interval.us in (None, _DAY):
-        return Buckets("0", _per_venue(clocks, lambda clock: clock.to_utc("epoch_us(session)")))
+def buckets(interval: Interval, venues: Sequence[Venue], span_us: tuple[int, int], align: str = "session") -> Buckets:
+    """The buckets of `interval` for rows of `venues` within `span_us` (first and last µs since 1970).
+
+    `align` is `session`, or `clock` for the local time without the roll. A threshold has the session's bucket.
+    """
     us = interval.us
-    if us <= _HOUR:
-        return Buckets(_per_venue(clocks, lambda clock: clock.elapsed(us)), "k2_bucket")
-    key = _per_venue(clocks, lambda clock: _local_floor(clock.local(_EVENT), us))
-    return Buckets(key, _per_venue(clocks, lambda clock: clock.to_utc("k2_bucket")))
+    by_session = us is None or (us <= DAY and (align == "session" or all(_whole(venue, us) for venue in venues)))
+    if us == DAY and align == "session":
+        us = None
+    if align == "clock" and us is not None:
+        venues = [replace(venue, roll_hours=0) for venue in venues]
+    if us is not None and _QUARTER % us == 0 and all(_whole(venue, _QUARTER) for venue in venues):
+        return Buckets(_floor(_EVENT, us), "k2_bucket", f"(k2_bucket + {us})", by_session)
+    clocks = {venue.code: _Clock.of(venue, span_us) for venue in venues}
+    each = partial(_per_venue, clocks)
+    if us is None:
+        opens, closes = (f"(epoch_us(session) + {days * DAY})" for days in (0, 1))
+        return Buckets("0", each(lambda clock: clock.to_utc(opens)), each(lambda clock: clock.to_utc(closes)))
+    if us <= HOUR:
+        closes = each(lambda clock: clock.elapsed_end(us))
+        return Buckets(each(lambda clock: clock.elapsed(us)), "k2_bucket", closes, by_session)
+    key = each(lambda clock: _local_floor(clock.local(_EVENT), us))
+    closes = each(lambda clock: clock.to_utc(_local_end("k2_bucket", us)))
+    return Buckets(key, each(lambda clock: clock.to_utc("k2_bucket")), closes, by_session)
+
+
+def session_start(venue: Venue, day: date) -> int:
+    """The start of a session in µs since 1970 UTC."""
+    local = (day - _EPOCH.date()).days * DAY
+    return _Clock.of(venue, (local, local)).utc(local)
 
 
 def _whole(venue: Venue, us: int) -> bool:
     """True where the roll is a multiple of `us`; offsets of zones are multiples of 15 minutes since 1972."""
-    return round(venue.roll_hours * _HOUR) % us == 0
+    return round(venue.roll_hours * HOUR) % us == 0
 
 
 def _per_venue(clocks: dict[str, _Clock], expression: Callable[[_Clock], str]) -> str:
@@ -102,10 +93,17 @@ def _floor(us: str, length: int) -> str:
 
 def _local_floor(local: str, length: int) -> str:
     """The start of the bucket on the session clock: counted from its midnight, or in whole days from 1970."""
-    if length > _DAY or _DAY % length == 0:
+    if length > DAY or DAY % length == 0:
         return _floor(local, length)
-    day = _floor(local, _DAY)
+    day = _floor(local, DAY)
     return f"({day} + ({local} - {day}) // {length} * {length})"
+
+
+def _local_end(start: str, length: int) -> str:
+    """The end of the bucket that starts at `start` on the session clock."""
+    if length > DAY or DAY % length == 0:
+        return f"({start} + {length})"
+    return f"least({start} + {length}, {_floor(start, DAY)} + {DAY})"
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,8 @@ class _Clock:
 
     @classmethod
     def of(cls, venue: Venue, span_us: tuple[int, int]) -> _Clock:
-        roll = round(venue.roll_hours * _HOUR)
-        changes, offsets = zone_offsets(venue.zone, span_us[0] - 2 * _DAY, span_us[1] + 2 * _DAY)
+        roll = round(venue.roll_hours * HOUR)
+        changes, offsets = zone_offsets(venue.zone, span_us[0] - 2 * DAY, span_us[1] + 2 * DAY)
         return cls(changes, tuple(offset + roll for offset in offsets))
 
     def local(self, utc: str) -> str:
@@ -127,10 +125,30 @@ class _Clock:
 
     def elapsed(self, length: int) -> str:
         """The UTC start of the bucket at an event, by the offset that holds at the event."""
-        if all(offset % length == 0 for offset in self.offsets) and _DAY % length == 0:
+        if self._even(length):
             return _floor(_EVENT, length)
         offset = _steps(_EVENT, self.changes, self.offsets)
         return f"({_local_floor(f'({_EVENT} + {offset})', length)} - {offset})"
+
+    def elapsed_end(self, length: int) -> str:
+        """The UTC end of a bucket by its start: the next one's start, or that of the next day."""
+        if self._even(length):
+            return f"(k2_bucket + {length})"
+        offset = _steps("k2_bucket", self.changes, self.offsets)
+        return f"({_local_end(f'(k2_bucket + {offset})', length)} - {offset})"
+
+    def _even(self, length: int) -> bool:
+        """True where buckets of `length` are the same by every offset, and a day is whole ones."""
+        return DAY % length == 0 and all(offset % length == 0 for offset in self.offsets)
+
+    def utc(self, local: int) -> int:
+        """As `to_utc`, of one value."""
+        for change, (before, after) in zip(self.changes, pairwise(self.offsets), strict=True):
+            if local < change + before:
+                return local - before
+            if local < change + after:
+                return change
+        return local - self.offsets[-1]
 
     def to_utc(self, local: str) -> str:
         """The instant at which the clock shows `local`: the first one where it does twice, and the moment of the
@@ -159,7 +177,7 @@ def zone_offsets(zone: str, first_us: int, last_us: int) -> tuple[tuple[int, ...
     """
     years = range(_moment(first_us).year, _moment(last_us).year + 1)
     changes = [change for year in years for change in _changes(zone, year)]
-    inside = changes[bisect_right(changes, (first_us, _DAY)) : bisect_right(changes, (last_us, _DAY))]
+    inside = changes[bisect_right(changes, (first_us, DAY)) : bisect_right(changes, (last_us, DAY))]
     first = _offset(ZoneInfo(zone), first_us)
     return tuple(change for change, _ in inside), (first, *(offset for _, offset in inside))
 
@@ -169,7 +187,7 @@ def _changes(zone: str, year: int) -> tuple[tuple[int, int], ...]:
     """The changes of a zone's clocks in a UTC year: when, and the offset from then on."""
     info = ZoneInfo(zone)
     first = (datetime(year, 1, 1, tzinfo=UTC) - _EPOCH) // _US
-    days = [(day, _offset(info, day)) for day in range(first, first + 367 * _DAY, _DAY)]
+    days = [(day, _offset(info, day)) for day in range(first, first + 367 * DAY, DAY)]
     found = (_first_second(info, day, after) for (day, before), (_, after) in pairwise(days) if before != after)
     return tuple(change for change in _unique(found) if _moment(change[0]).year == year)
 
@@ -180,9 +198,9 @@ def _unique(changes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _first_second(info: ZoneInfo, day: int, after: int) -> tuple[int, int]:
     """The second in the day from `day` at which the offset becomes `after`."""
-    low, high = day, day + _DAY
-    while high - low > _UNITS["s"]:
-        middle = low + (high - low) // (2 * _UNITS["s"]) * _UNITS["s"]
+    low, high = day, day + DAY
+    while high - low > UNITS["s"]:
+        middle = low + (high - low) // (2 * UNITS["s"]) * UNITS["s"]
         low, high = (low, middle) if _offset(info, middle) == after else (middle, high)
     return high, after
 

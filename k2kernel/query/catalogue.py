@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from k2kernel.errors import AmbiguousSymbol, UnknownSymbol
 from k2kernel.query.connection import Database, Query
+from k2kernel.query.incomplete import Place, incomplete
 from k2kernel.query.order import Bounds
 from k2kernel.query.scan import Pinned, Scan, Values, local_path, query
+from k2kernel.times import to_ns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,6 +66,7 @@ class Catalogue:
         self._rows = _Recent(_KEPT_LOOKUPS)
         self._venues = _Recent(_KEPT_LOOKUPS)
         self._bounds = _Recent(_KEPT_LOOKUPS)
+        self._lasts, self._incomplete = _Recent(_KEPT), _Recent(_KEPT)
 
     def entries(self, pinned: Pinned) -> pa.Table:
         """venue, symbol, session, rows (as received), first and last ts_event, one row for each (venue, symbol,
@@ -90,6 +93,27 @@ class Catalogue:
         values, scan = Values(), Scan(pinned, pinned.files.files)
         text = f"SELECT count(*) AS n FROM {scan.of().relation(True, values.bind)}"
         return int(self._database.arrow(query(text, values, scan))["n"][0].as_py())
+
+    def lasts(self, pinned: Pinned) -> dict[str, int]:
+        """The last event of each venue in µs since 1970; by statistics where they prove it."""
+        key = (pinned.name, pinned.snapshot_id, pinned.known)
+        return self._lasts.get(key, lambda: self._find_lasts(pinned.whole))
+
+    def _find_lasts(self, pinned: Pinned) -> dict[str, int]:
+        files = pinned.files.files
+        found: dict[str, int] = {}
+        if pinned.known is None and all(_bounded(file) for file in files):
+            for file in files:
+                found[str(file.venue_min)] = max(found.get(str(file.venue_min), 0), file.ts_event_max or 0)
+            return found
+        for row in self.entries(pinned).select(["venue", "last"]).to_pylist():
+            found[row["venue"]] = max(found.get(row["venue"], 0), to_ns(row["last"]) // 1_000)
+        return found
+
+    def incomplete(self, pinned: Pinned) -> frozenset[Place]:
+        """The sessions of a snapshot of which rows were rejected."""
+        key = (pinned.name, pinned.snapshot_id)
+        return self._incomplete.get(key, lambda: incomplete(self._database, pinned.whole))
 
     def venues(self, pinned: Pinned, symbol: str) -> tuple[str, ...]:
         """The venues where `symbol` has rows, sorted; by statistics alone where they prove it."""
@@ -162,6 +186,12 @@ def _proves(file: LakeFile, symbol: str) -> bool:
         and file.venue_min is not None
         and file.venue_min == file.venue_max
     )
+
+
+def _bounded(file: LakeFile) -> bool:
+    """True where statistics tell the last event of the one venue that the file has rows of."""
+    whole = not file.deletes and not file.has_deletion_vector and file.ts_event_max is not None
+    return whole and file.venue_min is not None and file.venue_min == file.venue_max
 
 
 def _venue_of(file: LakeFile) -> str | None:

@@ -14,8 +14,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import InvalidParameter
-from k2kernel.query.buckets import Interval, parse_interval
 from k2kernel.query.connection import Database, Query, identifier
+from k2kernel.query.intervals import Interval, parse_interval
 from k2kernel.query.order import TOTAL_ORDER
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Pinned, Scan, Values, query
@@ -137,8 +137,10 @@ class Diff:
         if self.table not in KINDS:
             raise InvalidParameter("table", self.table, "has no bars", "Compare trades or quotes")
         parsed = parse_interval(interval)
-        if not parsed.within_session:
-            raise InvalidParameter("interval", interval, "is more than a session", "Compare bars of a session or less")
+        if not parsed.within_session or parsed.is_threshold:
+            raise InvalidParameter(
+                "interval", interval, "is more than a session, or an amount", "Compare bars of a time"
+            )
         of = of or ("trades" if self.table == "trades" else "mid")
         if (of == "trades") != (self.table == "trades"):
             raise InvalidParameter("of", of, f"is not in {self.table}", "Bars of quotes are of bid, ask or mid")

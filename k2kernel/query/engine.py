@@ -4,44 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from inspect import signature
 
-from k2kernel.calendars import venue as declared_venue
 from k2kernel.calendars import venues as declared_venues
-from k2kernel.eligibility import Policy, policy
-from k2kernel.errors import InvalidParameter, listed
+from k2kernel.errors import SqlRefused
 from k2kernel.query import metadata
 from k2kernel.query.adjustment import RAW as AS_IT_IS
-from k2kernel.query.adjustment import Adjuster, Adjustment
-from k2kernel.query.bars import EVERY_QUOTE, QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
-from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
-from k2kernel.query.catalogue import Catalogue
-from k2kernel.query.chosen import Chosen
-from k2kernel.query.connection import Database, Query
+from k2kernel.query.bar_reads import BarReads
+from k2kernel.query.calls import Call
+from k2kernel.query.connection import Query
 from k2kernel.query.diff import Diff
-from k2kernel.query.hours import parse_hours
-from k2kernel.query.order import event_key, order_by
+from k2kernel.query.order import order_by
 from k2kernel.query.pushdown import push_down
+from k2kernel.query.reads import Symbols
 from k2kernel.query.result import Result
-from k2kernel.query.scan import Pinned, Scan, Values, as_view, query
-from k2kernel.query.selection import Instrument, Selection, leading, parse_limit, parse_symbols, parse_venue
+from k2kernel.query.scan import Pinned, Scan, Values, as_view, query, query_as_view
+from k2kernel.query.selection import (
+    Selection,
+    leading,
+    parse_columns,
+    parse_limit,
+)
 from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
-from k2kernel.query.summary import Summary
 from k2kernel.query.when import Moment, When, parse_when
-from k2kernel.query.within import Wanted, span_us, sure_venues, venue_codes, within
-from k2kernel.schemas import KINDS, TABLES
-from k2kernel.times import AsOfLike, Range, parse_as_of, parse_range, parse_sessions
-
-if TYPE_CHECKING:
-    from k2kernel.lake import Lake
-
-Symbols = str | Sequence[str] | None
-"""One symbol, several, or all of them."""
+from k2kernel.query.within import Wanted, sure_venues
+from k2kernel.schemas import TABLES
+from k2kernel.times import AsOfLike, parse_as_of, parse_range
 
 
-class QueryEngine:
+class QueryEngine(BarReads):
     """Reads of a lake. Every read resolves `as_of` once, and its answer says which snapshots it is of.
 
     `as_of` is a snapshot id, a tag, a branch, a pin, or a time with a zone, which stands for the state that was current
@@ -58,20 +50,6 @@ class QueryEngine:
     Times given as `start` and `end` make a half-open range [start, end), to the nanosecond; a bare date there is the
     start of that session. Safe to share between threads: each read has a connection of its own to one locked DuckDB.
     """
-
-    def __init__(self, lake: Lake) -> None:
-        self.lake = lake
-        self._database = Database(lake.settings)
-        self._catalogue = Catalogue(self._database)
-
-    @property
-    def database(self) -> Database:
-        """The DuckDB that reads the warehouse."""
-        return self._database
-
-    def close(self) -> None:
-        """Let go of DuckDB; the next read opens it again."""
-        self._database.close()
 
     def trades(
         self,
@@ -124,73 +102,6 @@ class QueryEngine:
         wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when)
         return self._events(self._within(wanted, hours), raw, limit, columns, AS_IT_IS)
 
-    def bars(
-        self,
-        symbol: Symbols = None,
-        interval: str = "1m",
-        *,
-        venue: str | None = None,
-        session: object = None,
-        start: object = None,
-        end: object = None,
-        of: str = "trades",
-        eligible: str = "venue",
-        hours: str = "all",
-        adjustment: str = "raw",
-        as_of: AsOfLike = None,
-        known_at: Moment = None,
-        clock: str = "ingest",
-    ) -> Result:
-        """Bars of an interval such as `1m`, `1h`, `1d` or `session`, ordered by (ts_open, venue, symbol).
-
-        Columns: symbol, venue, session, ts_open (UTC, the start of the bucket, which is half-open and aligned to the
-        venue's session clock), open, high, low, close, volume, notional, vwap, n_trades, first_sequence,
-        last_sequence, eligible (the policy that said which trades count). Open and close are first and last in the
-        total order. Without a trade that counts there is no bar; `hours` are those of `trades`. Bars `of` bid, ask or
-        mid take their prices from quotes, have null in the columns about trades, and n_quotes at the end; mid has nine
-        decimals.
-        """
-        parsed, of = parse_interval(interval), parse_of(of)
-        table = "trades" if of == "trades" else "quotes"
-        when = parse_when(as_of, known_at, clock)
-        wanted = self._selected(table, symbol, venue, parse_range(session, start, end), when)
-        wanted = self._within(wanted, hours)
-        names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
-        planned, zone = self._bars(wanted, parsed, of, eligible)
-        by = self._adjustment(adjustment, wanted)
-        return Result(
-            self._database, by.bars(planned, parsed, of), by.snapshots, by.columns(names), zone, **wanted.within
-        )
-
-    def summary(
-        self,
-        symbol: str,
-        session: object,
-        *,
-        venue: str | None = None,
-        eligible: str = "venue",
-        hours: str = "all",
-        as_of: AsOfLike = None,
-        known_at: Moment = None,
-        clock: str = "ingest",
-    ) -> Summary:
-        """One session of one instrument within `hours`, as in `trades`; without trades in it the record has null prices
-        and counts the quotes.
-        """
-        day = parse_sessions(session)
-        if day.first != day.last:
-            raise InvalidParameter("session", session, "is more than one session", "Use bars with interval='session'")
-        if not isinstance(symbol, str):
-            raise InvalidParameter("symbol", symbol, "is not one symbol", 'Write it like "BHP"')
-        wanted = self._selected("trades", symbol, venue, Range(day), parse_when(as_of, known_at, clock))
-        wanted = self._within(wanted, hours)
-        planned, _ = self._bars(wanted, Interval(SESSION), "trades", eligible, times=True)
-        found = self._database.arrow(planned).to_pylist()
-        said = {**wanted.within, "unknown_conditions": self._unknown_conditions(wanted, day.first, eligible)}
-        if found:
-            return Summary.of(found[0], wanted.pinned.snapshot_id, **said)
-        return self._without_trades(wanted, day.first, eligible, said)
-
     def sql(
         self,
         text: str,
@@ -206,14 +117,32 @@ class QueryEngine:
         message when it fails.
         """
         given = named(params)
-        statement = read(self._database, text, given)
-        values = bound(statement, given)
-        pins = self._pins(statement, parse_when(as_of, known_at, clock))
+        statement = read(self._database, text, given, self._arguments)
+        values, when = bound(statement, given), parse_when(as_of, known_at, clock)
+        pins = self._pins(statement, when)
         wanted = push_down(conjuncts(statement), values)
         scans = {name: wanted.scan(pinned) for name, pinned in pins.items()}
-        views = tuple(as_view(name, scan, name.partition("@")[0] == RAW) for name, scan in scans.items())
-        planned = replace(query(statement.text, Values(), *scans.values()), values=values, views=views)
-        return Result(self._database, planned, _snapshots_read(statement, pins))
+        made = {call.relation: self._called(call, when) for call in statement.calls}
+        views = [as_view(name, scan, name.partition("@")[0] == RAW) for name, scan in scans.items()]
+        views += [query_as_view(name, result.planned) for name, result in made.items()]
+        planned = replace(query(statement.text, Values(), *scans.values()), values=values, views=tuple(views))
+        frames = {name: frame for result in made.values() for name, frame in result.planned.frames.items()}
+        snapshots = _snapshots_read(statement, pins) | _snapshots_called(statement, made)
+        return Result(self._database, replace(planned, frames={**planned.frames, **frames}), snapshots)
+
+    @cached_property
+    def _arguments(self) -> list[str]:
+        """What `bars` takes in SQL."""
+        return list(signature(self.bars).parameters)
+
+    def _called(self, call: Call, when: When) -> Result:
+        """The bars that a call asks for, at the statement's state where it names none."""
+        words = dict(call.words)
+        if "symbol" not in words:
+            raise SqlRefused("bars is given no symbol", "Write it like bars('BHP', '1m'), or bars(NULL, '1d') for all")
+        if "as_of" not in words and "known_at" not in words:
+            words |= when.words
+        return self.bars(**words)  # type: ignore[arg-type]  # it checks them
 
     def symbols(self, as_of: AsOfLike = None, known_at: Moment = None, clock: str = "ingest") -> Result:
         """Every instrument: symbol, venue, trades and quotes (rows as received), first_session, last_session, first
@@ -241,10 +170,6 @@ class QueryEngine:
         before, after = (Pinned(self.lake, table, self.lake.resolve(table, parse_as_of(state))) for state in (a, b))
         return Diff(self._database, before, after, self._bars_of)
 
-    def _bars_of(self, pinned: Pinned, selection: Selection, interval: Interval, of: str, eligible: str) -> Query:
-        """The statement of bars of a selection."""
-        return self._bars(Wanted(pinned, selection, When()), interval, of, eligible)[0]
-
     def _of_catalogue(self, text: str, columns: Sequence[str], when: When) -> Result:
         pins = [when.pin_or_empty(self.lake, name) for name in ("trades", "quotes")]
         if all(pinned.snapshot_id is None for pinned in pins):
@@ -257,54 +182,18 @@ class QueryEngine:
         """The pinned table behind each name that the statement reads."""
         travels = {found.relation.lower(): found for found in statement.travels}
         pins = {}
-        for name in statement.relations:
+        made = {call.relation for call in statement.calls}
+        for name in (name for name in statement.relations if name not in made):
             own = travels.get(name)
             pins[name] = When(own.as_of).pin(self.lake, own.table) if own else when.pin(self.lake, NAMES[name])
         return pins
-
-    def chosen(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> Chosen:
-        """The rows that are asked for, for statements of other parts; none where the table has no such state."""
-        if self.lake.state(table, when.as_of) is None:
-            return Chosen(Pinned(self.lake, table, None), Selection(wanted), self._database, ())
-        found = self._selected(table, symbol, venue, wanted, when)
-        scan = found.selection.scan(found.pinned)
-        codes = venue_codes(found.selection, scan, self._catalogue) if table in KINDS else ()
-        return Chosen(found.pinned, found.selection, self._database, tuple(codes))
-
-    def _selected(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> Wanted:
-        """The pinned table, and which of its rows are asked for.
-
-        Symbols are looked up in the state that is read: one that was not known yet has no rows, and is no error.
-        """
-        symbols, venue = parse_symbols(symbol), parse_venue(venue)
-        pinned = when.pin(self.lake, table)
-        if symbols is None:
-            return Wanted(pinned, Selection(wanted, None, venue), when)
-        base = pinned if when.known_at is None else when.base(self.lake, table)
-        elsewhere = partial(self._others, table, when)
-        found = (Instrument(name, self._catalogue.venue(base, name, venue, elsewhere)) for name in symbols)
-        return Wanted(pinned, Selection(wanted, tuple(found), venue), when)
-
-    def _within(self, wanted: Wanted, hours: str) -> Wanted:
-        """The rows within hours of trading."""
-        home = self.lake.settings.home
-        found = within(wanted.selection, [wanted.pinned], parse_hours(hours), self._catalogue, home)
-        return replace(wanted, selection=found.of(wanted.pinned.name))
-
-    def _others(self, table: str, when: When) -> list[Pinned]:
-        """The other event tables: a symbol may have quotes and no trades."""
-        pins = (when.base_or_none(self.lake, kind) for kind in KINDS if kind != table)
-        return [pinned for pinned in pins if pinned is not None]
-
-    def _adjustment(self, kind: str, wanted: Wanted) -> Adjustment:
-        adjuster = Adjuster(self._database, self._catalogue, self._bars_of)
-        return adjuster.plan(kind, wanted.pinned, wanted.selection, wanted.when)
 
     def _events(
         self, wanted: Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None, adjustment: str
     ) -> Result:
         pinned, selection, by = wanted.pinned, wanted.selection, self._adjustment(adjustment, wanted)
-        names, most = _columns(pinned.name, columns), parse_limit(limit)
+        known, most = TABLES[pinned.name].names, parse_limit(limit)
+        names = known if columns is None else parse_columns(columns, known)
         values, scan = Values(), selection.scan(pinned)
         conditions = selection.conditions(values)
         if most is not None and pinned.known is None and selection.whole_files and (raw or not scan.undoing):
@@ -325,67 +214,6 @@ class QueryEngine:
         known = declared_venues(self.lake.settings.home)
         return known[codes[0]].zone if codes is not None and len(codes) == 1 and codes[0] in known else None
 
-    def _bars(
-        self, wanted: Wanted, interval: Interval, of: str, eligible: str, *, times: bool = False
-    ) -> tuple[Query, str | None]:
-        """The statement of bars, and the zone to show them in."""
-        values, selection, scan = Values(), wanted.selection, wanted.selection.scan(wanted.pinned)
-        codes = venue_codes(selection, scan, self._catalogue)
-        declared = [declared_venue(code, self.lake.settings.home) for code in codes]
-        planned = Bars(
-            of,
-            interval,
-            buckets(interval, declared, span_us(scan)),
-            event_key(scan.files, self._catalogue.bounds(scan.files), interval.within_session),
-            counting(self.policies(codes, eligible), values) if of == "trades" else EVERY_QUOTE,
-            times,
-            all(file.price_never_null for file in scan.files),
-        )
-        zones = {venue.zone for venue in declared}
-        return query(planned.sql(scan, selection, values), values, scan), zones.pop() if len(zones) == 1 else None
-
-    def policies(self, codes: Iterable[str], eligible: str) -> dict[str, Policy]:
-        """The policy of each of the venues `codes` by the word `eligible`."""
-        home = self.lake.settings.home
-        return {code: policy(code, eligible, home) for code in codes} or {"": policy("", eligible, home)}
-
-    def _unknown_conditions(self, wanted: Wanted, day: date, eligible: str) -> tuple[str, ...]:
-        """The conditions of one instrument's trades in a session about which the policy says nothing."""
-        known = policy(wanted.instrument.venue, eligible, self.lake.settings.home)
-        if not known.rules:
-            return ()
-        values, scan = Values(), wanted.selection.scan(wanted.pinned)
-        where = " AND ".join(wanted.selection.conditions(values))
-        rows = scan.of("conditions").relation(False, values.bind)
-        text = f"SELECT DISTINCT unnest(conditions) AS code FROM {rows} WHERE {where}"
-        return known.unknown(self._database.arrow(query(text, values, scan))["code"].to_pylist(), day)
-
-    def _without_trades(self, wanted: Wanted, day: date, eligible: str, said: Mapping[str, Any]) -> Summary:
-        """The summary of a session in which no trade counts: how many quotes there are."""
-        of, count = wanted.instrument, None
-        if (quotes := wanted.when.pin_or_none(self.lake, "quotes")) is not None:
-            selection = self._within(replace(wanted, pinned=quotes), wanted.hours).selection
-            values, scan = Values(), selection.scan(quotes)
-            where = " AND ".join(selection.conditions(values))
-            text = f"SELECT count(*) AS n FROM {scan.of().relation(True, values.bind)} WHERE {where}"
-            count = self._database.arrow(query(text, values, scan))["n"][0].as_py()
-        name = policy(of.venue, eligible, self.lake.settings.home).name
-        pin = wanted.pinned.snapshot_id
-        return Summary(of.symbol, of.venue, day, eligible=name, snapshot_id=pin, quote_count=count, **said)
-
-
-def _columns(table: str, columns: Sequence[str] | None) -> tuple[str, ...]:
-    """The columns to output: all of the contract in order, or those asked for."""
-    known = TABLES[table].names
-    if columns is None:
-        return known
-    names = [columns] if isinstance(columns, str) else list(columns)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names or len(set(names)) < len(names):
-        problem = f"has no column {unknown[0]!r}" if unknown else "is empty or repeats a column"
-        raise InvalidParameter("columns", columns, problem, f"Columns: {listed(known, most=40)}")
-    return tuple(names)
-
 
 def _snapshots(pins: Iterable[Pinned]) -> dict[str, int | None]:
     return {pinned.name: pinned.snapshot_id for pinned in pins}
@@ -395,3 +223,12 @@ def _snapshots_read(statement: Statement, pins: Mapping[str, Pinned]) -> dict[st
     """The snapshot of each table; a table with its own clause is named with it, as `trades AS OF eod`."""
     labels = {found.relation.lower(): f"{found.table} AS OF {found.as_of}" for found in statement.travels}
     return {labels.get(name, pinned.name): pinned.snapshot_id for name, pinned in pins.items()}
+
+
+def _snapshots_called(statement: Statement, made: Mapping[str, Result]) -> dict[str, int | None]:
+    """The snapshots that bars are of; with a state of their own they are named with it."""
+    found: dict[str, int | None] = {}
+    for call in statement.calls:
+        own = f" AS OF {call.words['as_of']}" if call.words.get("as_of") is not None else ""
+        found |= {f"{table}{own}": pin for table, pin in made[call.relation].snapshots.items()}
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 
@@ -10,27 +12,64 @@ def digits(column: str) -> str:
     return f"replace(abs({column})::VARCHAR, '.', '')::HUGEINT"
 
 
-def with_vwap(rows: str, notional: str, volume: str) -> str:
-    """The SELECT `rows` with the column `vwap`: notional / volume, see `with_ratio`."""
-    return with_ratio(rows, notional, volume, "vwap")
+_ONE = 10**12
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """numerator / denominator, as SQL: decimals or integers, taken as integers of their last digit, whose ratio times
+    10**scale counts 1e-12.
+    """
+
+    numerator: str
+    denominator: str
+    scale: int = 4
+
+
+def with_ratios(rows: str, ratios: Sequence[Ratio]) -> tuple[str, list[str]]:
+    """The SELECT `rows` with columns that ratios are made of, and each ratio as an expression over it: DECIMAL(38, 12),
+    null where either side is null or the denominator is 0.
+
+    It is divided in two steps, because the numerator times 10**scale may not fit. Each step is a SELECT of its own for
+    all ratios together: nested expressions would be bound many times over, and so would columns in many SELECTs.
+    """
+    if not ratios:
+        return rows, []
+    numbered = list(enumerate(ratios))
+    steps = [[_digits(at, ratio) for at, ratio in numbered]]
+    steps += [[_whole(at, 10**ratio.scale) for at, ratio in numbered]]
+    steps += [[_rounded(at, ratio) for at, ratio in numbered]]
+    for columns in steps:
+        rows = f"SELECT *, {', '.join(columns)} FROM ({rows})"
+    return rows, [_decimal(f"k2_e{at}") for at, _ in numbered]
+
+
+def _digits(at: int, ratio: Ratio) -> str:
+    top, bottom = (digits(side) for side in (ratio.numerator, ratio.denominator))
+    return f"{top} AS k2_n{at}, nullif({bottom}, 0) AS k2_v{at}"
+
+
+def _whole(at: int, up: int) -> str:
+    return f"k2_n{at} // k2_v{at} * {up} AS k2_w{at}, k2_n{at} % k2_v{at} * {up} AS k2_m{at}"
+
+
+def _rounded(at: int, ratio: Ratio) -> str:
+    """The quotient, one more where the rest is more than a half, or a half and the quotient odd; with its sign."""
+    quotient, rest = f"(k2_w{at} + k2_m{at} // k2_v{at})", f"k2_m{at} % k2_v{at} * 2"
+    up = f"CASE WHEN {rest} > k2_v{at} OR ({rest} = k2_v{at} AND {quotient} % 2 = 1) THEN 1 ELSE 0 END"
+    return f"({quotient} + {up}) * (sign({ratio.numerator}) * sign({ratio.denominator})) AS k2_e{at}"
+
+
+def _decimal(units: str) -> str:
+    """An integer of 1e-12 as DECIMAL(38, 12)."""
+    ones, rest = f"({units} // {_ONE})::DECIMAL(26, 0)", f"({units} % {_ONE})::DECIMAL(12, 0)"
+    return f"({ones} + {rest} * 0.000000000001::DECIMAL(13, 12))::DECIMAL(38, 12)"
 
 
 def with_ratio(rows: str, numerator: str, denominator: str, name: str) -> str:
-    """The SELECT `rows` with the column `name`: numerator / denominator as DECIMAL(38, 12), rounded half to even, null
-    where the denominator is null or 0.
-
-    `numerator` is a column of DECIMAL(38, 16), `denominator` of DECIMAL(38, 8). The first counts 1e-16 and the second
-    1e-8, so numerator / denominator * 1e4 counts 1e-12. It is divided in two steps, because numerator * 1e4 may not
-    fit. Each step is a SELECT of its own: nested expressions would be bound many times over.
-    """
-    both = f"SELECT *, {digits(numerator)} AS k2_n, {digits(denominator)} AS k2_v FROM ({rows})"
-    whole = f"SELECT *, k2_n // nullif(k2_v, 0) AS k2_w, k2_n % nullif(k2_v, 0) * 10000 AS k2_m FROM ({both})"
-    parts = f"SELECT *, k2_w * 10000 + k2_m // k2_v AS k2_q, k2_m % k2_v * 2 AS k2_r FROM ({whole})"
-    up = "CASE WHEN k2_r > k2_v OR (k2_r = k2_v AND k2_q % 2 = 1) THEN 1 ELSE 0 END"
-    rounded = f"SELECT *, (k2_q + {up}) * (sign({numerator}) * sign({denominator})) AS k2_e FROM ({parts})"
-    ones, rest = "(k2_e // 1000000000000)::DECIMAL(26, 0)", "(k2_e % 1000000000000)::DECIMAL(12, 0)"
-    ratio = f"({ones} + {rest} * 0.000000000001::DECIMAL(13, 12))::DECIMAL(38, 12)"
-    return f"SELECT * EXCLUDE (k2_n, k2_v, k2_w, k2_m, k2_q, k2_r, k2_e), {ratio} AS {name} FROM ({rounded})"
+    """The SELECT `rows` with the column `name`: the ratio of a DECIMAL(38, 16) and a DECIMAL(38, 8)."""
+    made, (ratio,) = with_ratios(rows, [Ratio(numerator, denominator)])
+    return f"SELECT * EXCLUDE (k2_n0, k2_v0, k2_w0, k2_m0, k2_e0), {ratio} AS {name} FROM ({made})"
 
 
 def scaled(column: str, numerator: str, denominator: str, scale: int, to: int) -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import InvalidParameter
 from k2kernel.query.asof import Prevailing, in_order, instants
-from k2kernel.query.bars import counting
 from k2kernel.query.beside import QUOTE_SCAN, TRADE_SCAN, Beside
 from k2kernel.query.computed import Computed, arrow, frame_of, pinned, scanned
 from k2kernel.query.connection import Query
+from k2kernel.query.counting import counting
 from k2kernel.query.nbbo import nbbo, nbbo_columns
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Values

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from k2kernel.eligibility import policy
 from k2kernel.errors import InvalidParameter
-from k2kernel.query.bars import Counting, counting
+from k2kernel.query.counting import Counting, counting
 from k2kernel.query.exact import digits, scaled
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Values

@@ -84,7 +84,7 @@ def travel(text: str, params: Mapping[str, object], name_of: Mapping[str, str]) 
         changes, table, relation = _take_out(found, clause, name_of, number)
         edits += changes
         travels.append(Travel(relation, table, _as_of(clause, params)))
-    return _edited(text, edits), travels
+    return edited(text, edits), travels
 
 
 def _clause(found: Sequence[Token], at: int) -> _Clause | None:
@@ -175,7 +175,8 @@ def _constant(value: Sequence[Token], params: Mapping[str, object]) -> object:
     return text[1:-1].replace("''", "'") if text.startswith("'") else text
 
 
-def _edited(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
+def edited(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
+    """The text with its bytes from start to end replaced, for each edit."""
     raw = text.encode()
     for start, end, replacement in sorted(edits, reverse=True):
         raw = raw[:start] + replacement.encode() + raw[end:]

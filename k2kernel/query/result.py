@@ -46,6 +46,11 @@ class Result:
         self.hours, self.notes = hours, notes
         """The hours of trading that the rows are of, and what is unsure about them, a sentence each."""
 
+    @property
+    def planned(self) -> Query:
+        """The query that a terminal runs."""
+        return self._query
+
     @cached_property
     def columns(self) -> list[str]:
         """The names of the columns in order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -35,6 +36,9 @@ _TYPES = {
     "timestamptz": "TIMESTAMP WITH TIME ZONE",
     "uuid": "UUID",
 }
+_PLACEHOLDER = re.compile(r"\$(k2_\d+)\b")
+"""What `Values` puts into a statement."""
+
 ALWAYS = ("symbol", "venue", "session", "ts_event", "ts_event_ns", "sequence", "source", "source_offset")
 """The columns that conditions and orders of events may use."""
 
@@ -56,12 +60,16 @@ class Values:
     def __init__(self, bound: Mapping[str, object] | None = None) -> None:
         self.bound: dict[str, object] = dict(bound or {})
         self._names: dict[str, str] = {}
+        self._next = 1 + max((int(name.removeprefix("k2_")) for name in self.bound), default=-1)
 
     def bind(self, value: object) -> str:
         """The placeholder of `value`; the same one for a value that is bound already."""
-        name = self._names.setdefault(repr(value), f"k2_{len(self.bound)}")
-        self.bound[name] = value
-        return f"${name}"
+        key = repr(value)
+        if key not in self._names:
+            self._names[key] = name = f"k2_{self._next}"
+            self.bound[name] = value
+            self._next += 1
+        return f"${self._names[key]}"
 
     def named_in(self, text: str) -> dict[str, object]:
         """The values whose placeholders are in `text`: a statement takes no others."""
@@ -92,6 +100,11 @@ class Pinned:
         part = replace(self)
         part.__dict__["files"] = replace(self.files, files=tuple(files))
         return part
+
+    @property
+    def whole(self) -> Pinned:
+        """The same with every file, after `only`."""
+        return replace(self)
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -249,12 +262,27 @@ def literal_paths(paths: list[str]) -> str:
     return f"[{', '.join(map(literal, paths))}]"
 
 
+def query_as_view(name: str, planned: Query) -> str:
+    """The statement that makes the rows of a query of ours a temporary view, its values written out."""
+    text = _PLACEHOLDER.sub(lambda found: _written(planned.values[found[1]]), planned.text)
+    return f"CREATE TEMP VIEW {identifier(name)} AS {text}"
+
+
+def _written(value: object) -> str:
+    """A value that is bound as an SQL literal."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, date):
+        return f"DATE {literal(value.isoformat())}"
+    return literal(value) if isinstance(value, str) else str(value)
+
+
 def as_view(name: str, scan: Scan, raw: bool) -> str:
     """The statement that makes the rows of a scan a temporary view."""
     return f"CREATE TEMP VIEW {identifier(name)} AS FROM {scan.relation(raw, literal_paths)}"
 
 
 def query(text: str, values: Values, *scans: Scan) -> Query:
-    """A query over scans."""
+    """A query over scans, with the values that its text uses."""
     frames = {name: frame for scan in scans for name, frame in scan.frames().items()}
-    return Query(text, values.bound, frames=frames)
+    return Query(text, values.named_in(text), frames=frames)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import InvalidParameter
+from k2kernel.errors import InvalidParameter, listed
 from k2kernel.query.hours import Hours
 from k2kernel.query.order import EVENT_NS
 from k2kernel.query.scan import Pinned, Scan, Values
@@ -190,3 +190,13 @@ def parse_limit(limit: object) -> int | None:
     if limit is None or (isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0):
         return limit
     raise InvalidParameter("limit", limit, "is not a number of rows", "Give a whole number from 0, or leave it out")
+
+
+def parse_columns(columns: Sequence[str] | str, known: Sequence[str]) -> tuple[str, ...]:
+    """Columns to output, each of them known and named once; InvalidParameter lists those that there are."""
+    names = [columns] if isinstance(columns, str) else list(columns)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or len(set(names)) < len(names):
+        problem = f"has no column {unknown[0]!r}" if unknown else "is empty or repeats a column"
+        raise InvalidParameter("columns", columns, problem, f"Columns: {listed(known, most=40)}")
+    return tuple(names)

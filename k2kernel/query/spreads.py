@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from k2kernel.query.bars import Counting
+from k2kernel.query.counting import Counting
 from k2kernel.query.exact import with_ratio
 
 TRADE = (

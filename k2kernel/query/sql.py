@@ -1,19 +1,20 @@
 """Statements of users: read by DuckDB's own parser, refused unless they only read the lake's tables.
 
 What runs is one SELECT, WITH, VALUES, DESCRIBE or SUMMARIZE. It names tables of the lake and common table expressions,
-never files, and the table functions `unnest`, `range` and `generate_series`.
+never files, and the table functions `bars`, `unnest`, `range` and `generate_series`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import InvalidParameter, QueryError, SqlRefused, listed
+from k2kernel.query.calls import FUNCTION, Call, calls
 from k2kernel.query.connection import Query
 from k2kernel.query.references import Travel, travel
 from k2kernel.schemas import NAMESPACE, TABLES
@@ -60,6 +61,7 @@ class Statement:
     parameters: frozenset[str]
     tree: Mapping[str, Any]
     travels: tuple[Travel, ...] = ()
+    calls: tuple[Call, ...] = ()
 
     @property
     def relations(self) -> list[str]:
@@ -67,17 +69,19 @@ class Statement:
         return list(dict.fromkeys(reference.relation for reference in self.references))
 
 
-def read(database: Database, text: str, params: Mapping[str, object]) -> Statement:
-    """The statement in `text`; SqlRefused says why it may not run."""
+def read(database: Database, text: str, params: Mapping[str, object], arguments: Collection[str] = ()) -> Statement:
+    """The statement in `text`, in which `bars` has these arguments; SqlRefused says why it may not run."""
     if not isinstance(text, str) or not text.strip():
         raise SqlRefused("There is no statement", _REMEDY)
     plain, travels = travel(text, params, NAMES)
+    plain, made = calls(plain, params, arguments)
     parameters = _one_select(plain)
     tree = _parse(database, plain)
-    reader = _Reader({found.relation.lower() for found in travels})
+    reader = _Reader({found.relation.lower() for found in travels} | {call.relation for call in made})
     reader.visit(tree, frozenset())
     references = tuple(reader.references)
-    return Statement(_without_namespace(plain, references), references, parameters, tree, tuple(travels))
+    rest = _without_namespace(plain, references)
+    return Statement(rest, references, parameters, tree, tuple(travels), tuple(made))
 
 
 def _one_select(text: str) -> frozenset[str]:
@@ -157,7 +161,8 @@ class _Reader:
     def _check_table_function(self, node: Mapping[str, Any]) -> None:
         name = str(node["function"].get("function_name", "")).lower()
         if name not in TABLE_FUNCTIONS:
-            raise SqlRefused(f"The table function {name} is not allowed", f"Allowed: {listed(TABLE_FUNCTIONS)}")
+            allowed = listed((FUNCTION, *TABLE_FUNCTIONS))
+            raise SqlRefused(f"The table function {name} is not allowed here", f"Allowed: {allowed}")
 
     def _check_table(self, node: Mapping[str, Any], scope: frozenset[str]) -> None:
         path = tuple(node["qualified_name"]["path"])

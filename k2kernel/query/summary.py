@@ -16,7 +16,8 @@ class Summary:
 
     Prices and sums are exact decimals, `vwap` is rounded half to even at twelve. `first` and `last` are the UTC times
     of the first and last trade. Without trades `trade_count` is 0 and prices, sums and times are None; `quote_count`
-    then says how many quotes there are (None: they were not counted, because there are trades).
+    then says how many quotes there are (None: they were not counted, because there are trades). Of an instrument that
+    has no trades at all, `of` is `mid`: prices and times are then those of its quotes.
     """
 
     symbol: str
@@ -38,10 +39,12 @@ class Summary:
     hours: str = "all"
     notes: tuple[str, ...] = ()
     unknown_conditions: tuple[str, ...] = ()
+    of: str = "trades"
 
     @classmethod
-    def of(cls, bar: dict[str, Any], snapshot_id: int | None, **said: Any) -> Summary:
+    def of_bar(cls, bar: dict[str, Any], of: str, snapshot_id: int | None, **said: Any) -> Summary:
         """The summary from a session's bar with `first` and `last`."""
         names = ("symbol", "venue", "session", "open", "high", "low", "close", "volume", "notional", "vwap")
         taken = {name: bar[name] for name in (*names, "first", "last", "eligible")}
-        return cls(**taken, trade_count=bar["n_trades"], snapshot_id=snapshot_id, **said)
+        trades, quotes = bar["n_trades"] or 0, bar.get("n_quotes")
+        return cls(**taken, trade_count=trades, snapshot_id=snapshot_id, quote_count=quotes, of=of, **said)

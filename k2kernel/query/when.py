@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference
 from k2kernel.query.known import Known, check_columns, parse_clock
 from k2kernel.query.scan import Pinned
-from k2kernel.times import AsOf, AsOfLike, parse_as_of, parse_instant, to_ns
+from k2kernel.times import NS, AsOf, AsOfLike, from_ns, parse_as_of, parse_instant, to_ns
 
 if TYPE_CHECKING:
     from k2kernel.lake import Lake
@@ -25,6 +25,12 @@ class When:
     as_of: AsOf | None = None
     known_at: int | None = None
     clock: str = "ingest"
+
+    @property
+    def words(self) -> dict[str, object]:
+        """As the words of a read verb."""
+        known = {} if self.known_at is None else {"known_at": _written(self.known_at), "clock": self.clock}
+        return {"as_of": self.as_of, **known}
 
     def base(self, lake: Lake, table: str) -> Pinned:
         """The table at `as_of`, with every row."""
@@ -76,3 +82,8 @@ def parse_when(as_of: AsOfLike, known_at: Moment = None, clock: str = "ingest") 
     if instant is None and parse_clock(clock) != "ingest":
         raise InvalidParameter("clock", clock, "is given without known_at", "Say at which instant: known_at=…")
     return When(parse_as_of(as_of), instant, parse_clock(clock))
+
+
+def _written(instant: int) -> str:
+    """An instant in ns as the text of a time with a zone."""
+    return f"{from_ns(instant):%Y-%m-%dT%H:%M:%S}.{instant % NS:09}Z"

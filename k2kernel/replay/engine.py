@@ -231,14 +231,14 @@ class _Bars:
         self._engine, self._plan, self._symbols, self._words = engine, plan, symbols, words
 
     def __call__(self, interval: str, of: str, eligible: str) -> Result | None:
-        """Bars in order of their start; None where the snapshot has no such rows."""
+        """Bars in order of their end; None where the snapshot has no such rows."""
         table = "trades" if of == "trades" else "quotes"
         pinned = self._plan.pins.get(table)
         if pinned is None:
             raise InvalidParameter("of", of, f"needs {table}, which are not replayed", f"Replay {table}, too")
         if pinned.snapshot_id is None:
             return None
-        words = {**self._words, "as_of": AsOf(id=pinned.snapshot_id)}
+        words = {**self._words, "as_of": AsOf(id=pinned.snapshot_id), "columns": "all", "by_close": True}
         try:
             return self._engine.bars(self._symbols, interval, of=of, eligible=eligible, **words)
         except UnknownSymbol:

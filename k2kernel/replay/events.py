@@ -91,7 +91,9 @@ class Quote(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A bar that is over: the columns of `bars`, and `ts_close_ns`, the first instant (ns) that is not in it."""
+    """A bar that is over: every column of `bars`, and `ts_close_ns`, the first instant (ns) by which it is over: the
+    end of its bucket, or of a bar by amount the next bar's first trade (the session's end where there is none).
+    """
 
     symbol: str
     venue: str
@@ -104,11 +106,17 @@ class Bar(NamedTuple):
     volume: Decimal | None
     notional: Decimal | None
     vwap: Decimal | None
+    twap: Decimal | None
     n_trades: int | None
+    is_partial: bool
+    is_incomplete: bool
     first_sequence: int
     last_sequence: int
     eligible: str
     ts_close_ns: int
+    n_quotes: int | None = None
+    mean_spread: Decimal | None = None
+    time_weighted_spread: Decimal | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from k2kernel.errors import InvalidParameter
-from k2kernel.replay.bars import BarFeed, bar_us
+from k2kernel.query.intervals import parse_interval
+from k2kernel.replay.bars import BarFeed
 from k2kernel.replay.chunk import Chunk, Whole, schema_of
 from k2kernel.replay.controls import Jumps, Sessions
 from k2kernel.replay.digest import Digest
@@ -214,9 +215,9 @@ class Replay:
     ) -> Ran:
         """Call back for each event in order, and `on_end` when there are no more or the replay was stopped.
 
-        `on_bar` gets the time bars (up to an hour) of the pinned state, the very ones that `bars` answers with
-        `interval`, `of` and `eligible`, each before the first event at or after its end; a replay ordered by ts_recv
-        has none. An event whose callback raises counts as not delivered.
+        `on_bar` gets the bars of the pinned state, of any kind, the very ones that `bars` answers with `interval`, `of`
+        and `eligible`, each before the first event at or after its end; a replay ordered by ts_recv has none. An
+        event whose callback raises counts as not delivered.
         """
         given: dict[type, Any] = {Trade: on_trade, Quote: on_quote, Bar: on_bar, Control: on_control}
         handlers = {kind: handler or _ignore for kind, handler in given.items()}
@@ -273,9 +274,9 @@ class Replay:
         if self._plan.order_by != "ts_event":
             problem = "orders a replay by capture, in which a bar is never known to be over"
             raise InvalidParameter("order_by", self._plan.order_by, problem, "Use order_by='ts_event' with on_bar")
-        bar_us(interval)
+        parse_interval(interval)
         found = self._bars(interval, of, eligible)
-        return None if found is None else BarFeed(found, interval, self._mark.place(self._plan.order_by).ns)
+        return None if found is None else BarFeed(found, self._mark.place(self._plan.order_by).ns)
 
     def _records(self, make: MakeExtras) -> Generator[Record, None, None]:
         """The events, and what `make` places between them."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot
     from k2kernel.profiles import Profile
     from k2kernel.quality import Quality
-    from k2kernel.query import Diff, Joins, QueryEngine, Result, Summary
+    from k2kernel.query import Diff, Joins, Materialised, QueryEngine, Result, Summary
     from k2kernel.query.computed import Rows
     from k2kernel.replay import Replay, ReplayEngine
     from k2kernel.workbench.view import View
@@ -167,6 +167,10 @@ class Workbench:
     def bars(self, symbol: str | Sequence[str] | None = None, interval: str = "1m", **words: Any) -> Result:
         """Bars; see `QueryEngine.bars` for the words."""
         return self.engine.bars(symbol, interval, **words)
+
+    def materialise_bars(self, interval: str = "1m", eligible: str = "venue") -> Materialised:
+        """Keep bars in a table for `bars(cached=interval)`; see `QueryEngine.materialise_bars`."""
+        return self.engine.materialise_bars(interval, eligible)
 
     def summary(self, symbol: str, session: object, **words: Any) -> Summary:
         """One session of one instrument; see `QueryEngine.summary` for the words."""
