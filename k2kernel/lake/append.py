@@ -43,7 +43,7 @@ class Append:
             snapshot_id = commit.attempt(self.name, self._step)
         except CommitConflict:
             # It may have landed after all, and only the answer to the last attempt was lost.
-            landed = self._landed(self.load())
+            landed = commit.landed(self.load(), self.id)
             if landed is None:
                 self._discard([*self.restamped, *self.replacement.written])
                 raise
@@ -53,7 +53,7 @@ class Append:
 
     def _step(self) -> int:
         table = self.load()
-        landed = self._landed(table)
+        landed = commit.landed(table, self.id)
         if landed is not None:
             return landed
         if self.made_for and head(table.metadata) not in self.made_for:
@@ -66,13 +66,6 @@ class Append:
         removed, kept = self.replacement.plan(table)
         added = [*self._manifested(table), *commit.describe_files(table, kept)]
         return commit.commit(table, added, removed, {**self.provenance.summary(), COMMIT_KEY: self.id})
-
-    def _landed(self, table: Table) -> int | None:
-        """The snapshot of an earlier attempt whose answer was lost."""
-        for snapshot in table.metadata.snapshots:
-            if snapshot.summary is not None and snapshot.summary.additional_properties.get(COMMIT_KEY) == self.id:
-                return snapshot.snapshot_id
-        return None
 
     def _refuse_repeated(self, ingests: Sequence[Provenance]) -> None:
         ours: dict[str, list[SourceRecord]] = {}

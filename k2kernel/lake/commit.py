@@ -12,6 +12,7 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from sqlalchemy.exc import SQLAlchemyError
 
 from k2kernel.errors import CommitConflict
+from k2kernel.lake.provenance import COMMIT_KEY
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -48,6 +49,14 @@ def attempt(name: str, step: Callable[[], T]) -> T:
                 raise CommitConflict(name, f"the commit did not succeed in {_ATTEMPTS} attempts ({exc})") from exc
             time.sleep(random.uniform(0.5, 1) * min(_FIRST_WAIT * 2**number, _LONGEST_WAIT))  # noqa: S311
     raise AssertionError("unreachable")
+
+
+def landed(table: Table, commit_id: str) -> int | None:
+    """The snapshot of an earlier attempt whose answer was lost."""
+    for snapshot in table.metadata.snapshots:
+        if snapshot.summary is not None and snapshot.summary.additional_properties.get(COMMIT_KEY) == commit_id:
+            return snapshot.snapshot_id
+    return None
 
 
 def describe_files(table: Table, paths: Sequence[str]) -> list[DataFile]:

@@ -19,6 +19,7 @@ from k2kernel.errors import InvalidParameter, StorageFault
 from k2kernel.lake.local_io import local_path
 from k2kernel.lake.sort import constant, sort
 from k2kernel.schemas import TABLES
+from k2kernel.schemas import Table as Contract
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,6 +57,18 @@ def field_ids(schema: Schema) -> FieldIds:
         else:
             ids[column.name] = column.field_id
     return ids
+
+
+def by_field_id(table: Table, contract: Contract) -> str:
+    """The rows of the files `$paths` as DuckDB reads them, with the columns of the contract: by their ids, so that
+    those which were renamed or added later come out right.
+    """
+    columns = []
+    for name, known in field_ids(table.schema()).items():
+        number = known["__duckdb_field_id"] if isinstance(known, dict) else known
+        kind = contract[name].duckdb
+        columns.append(f"{number}: {{'name': '{name}', 'type': '{kind}', 'default_value': NULL}}")
+    return f"read_parquet($paths, schema=MAP {{{', '.join(columns)}}}, hive_partitioning=false)"
 
 
 class Writer:
