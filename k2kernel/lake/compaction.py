@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +49,7 @@ def groups(files: FileSet, rows: int, session: date | None = None) -> list[Group
         by_session.setdefault(file.session, []).append(file)
     if session is not None:
         whole = Group(session, tuple(by_session.get(session, ())))
-        return [] if _packed(whole, rows) else [whole]
+        return [whole] if len(whole.files) > 1 or any(map(_deleted, whole.files)) else []
     small = (Group(day, tuple(file for file in of if _small(file, rows))) for day, of in sorted_by_day(by_session))
     return [group for group in small if _worth(group, rows)]
 
@@ -70,13 +69,6 @@ def _deleted(file: LakeFile) -> bool:
 
 def _worth(group: Group, rows: int) -> bool:
     return any(map(_deleted, group.files)) or ceil(group.rows / rows) < len(group.files)
-
-
-def _packed(group: Group, rows: int) -> bool:
-    """True where the files are one sorted run already, as far as their statistics say."""
-    run = sorted(group.files, key=lambda file: (file.symbol_min or "", file.symbol_max or ""))
-    apart = all((a.symbol_max or "") <= (b.symbol_min or "") for a, b in pairwise(run))
-    return apart and not _worth(group, rows)
 
 
 @dataclass

@@ -211,7 +211,10 @@ class Lake:
         snapshot = table.snapshot_by_id(snapshot_id)
         if snapshot is None:
             raise UnknownReference(name, snapshot_id, snapshots.known(table.metadata))
-        return self._manifests.files(name, table.metadata, snapshot, table.io)
+        try:
+            return self._manifests.files(name, table.metadata, snapshot, table.io)
+        except FileNotFoundError as exc:  # an expiry was quicker
+            raise self.maintenance.expired(str(exc.filename)) or exc from exc
 
     def tag(self, name: str, tag: str, snapshot_id: int | None = None, move: bool = False) -> int:
         """Name a snapshot (None: the current one) and return its id.

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from math import ceil
 from typing import TYPE_CHECKING
 
+from k2kernel.errors import ExpiredReference
 from k2kernel.lake import commit, expiry
 from k2kernel.lake.compaction import Compaction, Group, check_columns, groups, merge_manifests
 from k2kernel.lake.history import LOG, History, log_rows
@@ -15,7 +16,7 @@ from k2kernel.lake.local_io import local_path
 from k2kernel.lake.provenance import Provenance
 from k2kernel.lake.reachable import Reachable, on_disk, sizes
 from k2kernel.lake.retention import Retention, length, to_expire
-from k2kernel.lake.snapshots import Parents
+from k2kernel.lake.snapshots import Parents, known
 from k2kernel.lake.upkeep import Upkeep
 from k2kernel.schemas import TABLES
 
@@ -131,6 +132,17 @@ class Maintenance:
         folder = f"{table.location()}/"
         found = self._reachable.setdefault(name, Reachable()).files(table)
         return {path for path in found if path.startswith(folder)}
+
+    def expired(self, path: str) -> ExpiredReference | None:
+        """The error for a data file that is missing because no kept state has it; None where one has, or none had."""
+        for name in TABLES:
+            table = self.tables.load(name)
+            if path.startswith(f"{local_path(table.location())}/"):
+                if path in {str(local_path(file)) for file in self._files(name, table)}:
+                    return None
+                problem = f"the state of {name} that is being read has expired meanwhile, and its files are gone"
+                return ExpiredReference(name, path, known(table.metadata), problem)
+        return None
 
     def _log(self, name: str, table: Table, gone: list[int]) -> None:
         """Copy to `ingest_log` what is about to expire. The log itself needs none: nobody asks what it is made of."""
