@@ -12,17 +12,19 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFileContent
 from pyiceberg.types import StringType
 
 import k2kernel as k2
 from k2kernel.cli import main
-from k2kernel.errors import CommitConflict, ExpiredReference, InvalidParameter, UnsupportedTable
-from k2kernel.lake import Lake
+from k2kernel.errors import CommitConflict, ExpiredReference, InvalidParameter, UnknownReference, UnsupportedTable
+from k2kernel.lake import Lake, commit
 from k2kernel.lake.reachable import Reachable, on_disk
 from k2kernel.schemas import TABLES
+from k2kernel.times import parse_as_of
 from tests.lake_frames import DAY, OPEN, came_from, load, new_lake, rows_of, trades
-from tests.query_lake import at, event
+from tests.query_lake import add, at, event
 from tests.test_cli import call
 from tests.test_lake_snapshots import delete_rows
 from tests.travel import expire_past
@@ -137,10 +139,6 @@ def test_a_table_with_columns_of_its_own_is_not_compacted(lake: Lake) -> None:
 
 
 def test_a_compaction_gives_up_politely_and_leaves_no_file(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyiceberg.exceptions import CommitFailedException
-
-    from k2kernel.lake import commit
-
     several(lake)
     head, files = lake.head("trades"), {file.path for file in on_disk("trades", lake.table("trades"))}
 
@@ -214,16 +212,10 @@ def test_expiry_deletes_what_no_kept_state_needs_and_nothing_else(lake: Lake, wb
     assert len(gone) == done.deleted
     assert sum(path.endswith(".parquet") for path in gone) == 3
     assert exact(lake) == before
-    assert Counter(map(str, rows_of(lake, snapshot_id=lake.resolve("trades", k2_as_of("eod"))).rows())) == tagged
+    assert Counter(map(str, rows_of(lake, snapshot_id=lake.resolve("trades", parse_as_of("eod"))).rows())) == tagged
     assert wb.trades(as_of="held").to_arrow() == pinned
     assert lake.provenance("trades") == ingests == Lake.open(lake.settings).provenance("trades")
     assert wb.expire("trades", NOTHING, dry_run=False).deleted == 0
-
-
-def k2_as_of(name: str) -> Any:
-    from k2kernel.times import parse_as_of
-
-    return parse_as_of(name)
 
 
 def test_an_expired_file_is_still_known(lake: Lake, wb: k2.Workbench) -> None:
@@ -240,7 +232,7 @@ def test_an_expired_file_is_still_known(lake: Lake, wb: k2.Workbench) -> None:
     expire_past(lake)
     standing = [["s0"], ["s1"], ["s3"], ["s4"], ["s5"]]
     assert [sorted(ingest.digests) for ingest in lake.provenance("trades")] == standing
-    abandoned = lake.resolve("trades", k2_as_of(undo))
+    abandoned = lake.resolve("trades", parse_as_of(undo))
     assert [sorted(ingest.digests) for ingest in lake.provenance("trades", abandoned)] == [["s0"], ["s1"], ["s2"]]
     wb.compact("ingest_log")
     wb.expire("ingest_log", NOTHING, dry_run=False)
@@ -311,7 +303,7 @@ def test_a_name_that_is_set_while_its_state_expires_saves_it(lake: Lake, monkeyp
     monkeypatch.setattr(lake.catalog, "commit_table", commit_table)
     assert lake.maintenance.expire("trades", NOTHING, dry_run=False).snapshots_after == 2
     assert calls == 2
-    assert lake.resolve("trades", k2_as_of("late")) == first
+    assert lake.resolve("trades", parse_as_of("late")) == first
     assert [sorted(ingest.digests) for ingest in lake.provenance("trades")] == [["a"], ["b"]]
 
 
@@ -372,8 +364,6 @@ def test_the_command_line_says_first_and_does_then(
 
 
 def test_every_kind_of_table_is_maintained(lake: Lake, wb: k2.Workbench) -> None:
-    from tests.query_lake import add
-
     for number in range(3):
         add(lake, f"q{number}", [event(ts_event=at(number))] * 5, "quotes", minute=number)
         load(lake, f"s{number}", minute=number)
@@ -387,3 +377,23 @@ def test_every_kind_of_table_is_maintained(lake: Lake, wb: k2.Workbench) -> None
     }
     assert exact(lake, "ingest_log") == logged
     assert {name: exact(lake, name) for name in before} == before
+
+
+def test_a_branch_is_published_only_where_no_row_is_dropped(lake: Lake, wb: k2.Workbench) -> None:
+    first = load(lake, "a")
+    lake.table("trades").manage_snapshots().create_branch(first, "draft").commit()
+    table = lake.table("trades")
+    with table.transaction() as transaction:
+        producer = transaction.update_snapshot(branch="draft").merge_append()
+        written = lake.write("trades", trades(5, "b"), DAY)
+        producer.append_data_file(commit.describe_files(table, [written.path])[0])
+        producer.commit()
+    assert lake.head("trades") == first
+    assert wb.publish("trades", "draft") == lake.head("trades") == wb.publish("trades", "draft")
+    assert rows_of(lake).height == 15
+    load(lake, "c", minute=1)
+    with pytest.raises(CommitConflict, match="main has moved since draft left it"):
+        wb.publish("trades", "draft")
+    assert rows_of(lake).height == 25
+    with pytest.raises(UnknownReference, match="no branch"):
+        wb.publish("trades", "nothing")

@@ -14,8 +14,8 @@ import pytest
 import k2kernel as k2
 from k2kernel.lake import Lake
 from k2kernel.lake.reachable import Reachable, on_disk
-from tests.lake_frames import OPEN, load, new_lake, rows_of
-from tests.query_lake import DAY, add, at, event
+from tests.lake_frames import load, new_lake, rows_of
+from tests.query_lake import add, at, event
 from tests.support import ROOT
 
 POLICY = {"last": 25, "every": "0s", "hourly": "0s", "daily": "0s"}

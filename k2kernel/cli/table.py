@@ -140,6 +140,12 @@ def rollback(table: Table, state: State, home: Home = None) -> None:
 
 
 @app.command()
+def publish(table: Table, branch: Name, home: Home = None) -> None:
+    """Make the head of a branch the current state of TABLE, unless that would drop rows, and print its id."""
+    typer.echo(workbench(home).publish(table, branch))
+
+
+@app.command()
 def compact(
     table: Table,
     session: Annotated[str | None, typer.Option(help="YYYY-MM-DD: write all files of this session again")] = None,

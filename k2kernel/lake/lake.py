@@ -25,7 +25,7 @@ from k2kernel.lake.names import Names
 from k2kernel.lake.pins import Pin
 from k2kernel.lake.repeats import Repeats
 from k2kernel.lake.replacing import Replacement
-from k2kernel.lake.rollback import Rollback, roll, sources_only_in, undo_tag
+from k2kernel.lake.rollback import Rollback, publish, roll, sources_only_in, undo_tag
 from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids
 from k2kernel.schemas import NAMESPACE, TABLES
 from k2kernel.times import AsOf, from_ns
@@ -284,6 +284,10 @@ class Lake:
             returned=sources_only_in(now, was),
             undo=None if current == snapshot_id else undo_tag(current),
         )
+
+    def publish(self, name: str, branch: str) -> int:
+        """Make the head of a branch the current state, if it is built on the one that is; see `rollback.publish`."""
+        return commit.attempt(name, lambda: publish(self.table(name), name, branch))
 
     @cached_property
     def maintenance(self) -> Maintenance:

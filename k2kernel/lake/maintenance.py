@@ -18,6 +18,7 @@ from k2kernel.lake.reachable import Reachable, on_disk, sizes
 from k2kernel.lake.retention import Retention, length, to_expire
 from k2kernel.lake.snapshots import Parents, known
 from k2kernel.lake.upkeep import Upkeep
+from k2kernel.lake.write import is_local
 from k2kernel.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Maintenance:
                 expiry.expire(table, gone)
 
         commit.attempt(name, step)
-        free = needed - self._files(name, self.tables.load(name)) if needed else set()
+        free = needed - self._needed(name) if needed else set()
         nbytes = sizes(before.io, free)
         commit.discard(before.io, free)
         return self._report(name, "expire", before, deleted=len(free), deleted_nbytes=nbytes)
@@ -132,6 +133,10 @@ class Maintenance:
         folder = f"{table.location()}/"
         found = self._reachable.setdefault(name, Reachable()).files(table)
         return {path for path in found if path.startswith(folder)}
+
+    def _needed(self, name: str) -> set[str]:
+        """The files that a table needs now; where another process expires some of it meanwhile, then once more."""
+        return commit.attempt(name, lambda: self._files(name, self.tables.load(name)))
 
     def expired(self, path: str) -> ExpiredReference | None:
         """The error for a data file that is missing because no kept state has it; None where one has, or none had."""
@@ -157,13 +162,13 @@ class Maintenance:
 
     def orphans(self, name: str, older_than: object = None, dry_run: bool = True) -> Upkeep:
         """Delete files in the table's folder that nothing refers to, and that have not changed for `older_than` (None:
-        of the settings): younger ones may be those of a commit on its way.
+        of the settings): younger ones may be those of a commit on its way. UnsupportedTable where the table is not on
+        a local disk.
         """
         age = length(self.settings.orphan_age if older_than is None else older_than, "older_than")
         # The disk first: what is committed after that is not an orphan, and what is written is too young.
         there, latest = on_disk(name, self.tables.load(name)), datetime.now(UTC).timestamp() - age.total_seconds()
-        table = self.tables.load(name)
-        needed = {str(local_path(path)) for path in self._files(name, table)}
+        needed, table = {str(local_path(path)) for path in self._needed(name)}, self.tables.load(name)
         free = [file for file in there if file.path not in needed and file.changed <= latest]
         if not dry_run:
             commit.discard(table.io, (file.path for file in free))
@@ -171,11 +176,13 @@ class Maintenance:
         return self._report(name, "orphans", table, applied=not dry_run, deleted=len(free), deleted_nbytes=nbytes)
 
     def maintain(self, name: str | None = None, dry_run: bool = False) -> list[Upkeep]:
-        """Compact, expire and clean a table (None: all of them) by the policy of the settings."""
+        """Compact, expire and clean a table (None: all of them) by the policy of the settings; see `orphans` for what
+        is not cleaned.
+        """
         done: list[Upkeep] = []
         for table in TABLES if name is None else (name,):
             done += [self.compact(table, dry_run=dry_run), self.expire(table, dry_run=dry_run)]
-            done += [self.orphans(table, dry_run=dry_run)]
+            done += [self.orphans(table, dry_run=dry_run)] if is_local(self.tables.load(table).location()) else []
         return done
 
     def _report(self, name: str, action: str, before: Table, applied: bool = True, **more: object) -> Upkeep:

@@ -339,6 +339,12 @@ class Workbench:
             raise InvalidParameter("snapshot", str(as_of), f"{table} has no snapshot", "There is nothing to roll back")
         return self.lake.rollback(table, state)
 
+    def publish(self, table: str, branch: str) -> int:
+        """Make the head of a branch (of another program's writing) the current state, and return its id; CommitConflict
+        where the current state has rows that the branch is not built on.
+        """
+        return self.lake.publish(table, branch)
+
     def compact(self, table: str, session: object = None, *, dry_run: bool = False) -> Upkeep:
         """Write small files as few sorted ones (`session`, a date: all of its files), in one snapshot that changes no
         row; CommitConflict, and nothing changed, where writers leave it no room.
