@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import time
 from collections import Counter
 from datetime import timedelta
@@ -101,6 +102,22 @@ def test_compaction_fills_files_and_leaves_full_ones_alone(tmp_path: Path) -> No
     lake.maintenance.compact("trades", DAY)
     assert not full & {file.path for file in lake.files("trades", lake.head("trades"))}, "a session named is rewritten"
     assert rows_of(lake).select("source", "source_offset").is_unique().all()
+
+
+def test_a_large_session_is_one_run_whatever_the_threads(tmp_path: Path) -> None:
+    """Fifty thousand rows in random order of symbols, in files of twenty thousand, sorted by four threads."""
+    policy = {"threads": 4, "ingest_buffer_rows": 20_000}
+    lake = Lake.open(new_lake(tmp_path).settings.model_copy(update=policy))
+    rng = random.Random(1)
+    for number in range(5):
+        frame = trades(10_000, f"s{number}", symbol=rng.choices("ABCDEFGH", k=10_000))
+        lake.append("trades", [lake.write("trades", frame, DAY).path], came_from(f"s{number}", 10_000, number))
+    keys = TABLES["trades"].sort
+    wanted = rows_of(lake).sort(keys, nulls_last=False)
+    lake.maintenance.compact("trades", DAY)
+    files = sorted(lake.files("trades", lake.head("trades")), key=lambda file: (file.symbol_min, file.symbol_max))
+    assert [file.rows for file in files] == [20_000, 20_000, 10_000]
+    assert pl.concat([pl.read_parquet(file.path, hive_partitioning=False) for file in files]).equals(wanted)
 
 
 def test_compaction_applies_deletes_and_keeps_what_is_carried(lake: Lake) -> None:

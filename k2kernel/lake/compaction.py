@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from k2kernel.errors import StorageFault, UnsupportedTable
 from k2kernel.lake import commit
@@ -17,14 +17,11 @@ from k2kernel.lake.write import by_field_id, readable
 from k2kernel.schemas import TABLES
 
 if TYPE_CHECKING:
-    import polars as pl
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
     from k2kernel.lake.files import FileSet, LakeFile
     from k2kernel.lake.write import Writer
-
-_BATCH = 65_536
 
 
 @dataclass(frozen=True)
@@ -129,39 +126,22 @@ class Compaction:
             frames = {f"k2_rest_{at}": read_rows(table, file) for at, file in enumerate(filter(_deleted, group.files))}
             there += sum(frame.height for frame in frames.values())
             paths = [stack.enter_context(readable(table.io, file.path)) for file in group.files if not _deleted(file)]
-            for frame in self._sorted(table, paths, frames):
-                written.append(self.writer.write(table, self.name, frame, group.session).path)
-                rows += frame.height
+            text, values = self._sorted(table, paths, list(frames)), {"paths": paths} if paths else {}
+            for file in self.writer.write_run(
+                table, self.name, text, values=values, frames=frames, session=group.session, rows=self.rows
+            ):
+                written.append(file.path)
+                rows += file.rows
         if rows != there:
             raise StorageFault(table.location(), f"{rows} of {there} rows were read while compacting {group.session}")
         self._described[group] = commit.describe_files(table, written)
 
-    def _sorted(self, table: Table, paths: list[str], frames: dict[str, pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """The rows in the order of the table, at most `rows` at a time; DuckDB sorts, and spills what is too much."""
-        import polars as pl
-
+    def _sorted(self, table: Table, paths: list[str], frames: list[str]) -> str:
+        """The rows in the order of the table: DuckDB sorts, and spills what is too much for its memory."""
         contract = TABLES[self.name]
-        parts = [by_field_id(table, contract)] if paths else []
-        names = ", ".join(_quoted(contract.names))
-        union = " UNION ALL ".join(f"SELECT {names} FROM {part}" for part in (*parts, *frames))
-        order = ", ".join(f"{column} NULLS FIRST" for column in _quoted(contract.sort))
-        values: dict[str, Any] = {"paths": paths} if paths else {}
-        with self.writer.cursor() as cursor:
-            for name, frame in frames.items():
-                cursor.register(name, frame.to_arrow())
-            reader = cursor.sql(f"FROM ({union}) ORDER BY {order}", params=values).to_arrow_reader(_BATCH)
-            waiting: list[pl.DataFrame] = []
-            for batch in reader:
-                piece = pl.DataFrame(batch)
-                while piece.height:
-                    room = self.rows - sum(part.height for part in waiting)
-                    waiting.append(piece.head(room))
-                    piece = piece.slice(room)
-                    if room == waiting[-1].height:
-                        yield pl.concat(waiting).cast(pl.Schema(contract.polars))
-                        waiting = []
-            if waiting:
-                yield pl.concat(waiting).cast(pl.Schema(contract.polars))
+        parts = [*([by_field_id(table, contract)] if paths else []), *frames]
+        union = " UNION ALL ".join(f"SELECT {', '.join(_quoted(contract.names))} FROM {part}" for part in parts)
+        return f"FROM ({union}) ORDER BY {', '.join(f'{column} NULLS FIRST' for column in _quoted(contract.sort))}"
 
 
 def check_columns(name: str, table: Table) -> None:

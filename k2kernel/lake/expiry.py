@@ -18,6 +18,7 @@ from pyiceberg.table.update import (
     SetPropertiesUpdate,
 )
 
+from k2kernel.lake import refs
 from k2kernel.lake.snapshots import Parents
 
 if TYPE_CHECKING:
@@ -75,4 +76,4 @@ def expire(table: Table, gone: Collection[int]) -> None:
         SetPropertiesUpdate(updates=Parents(table.metadata).without(gone)),
     )
     free = _StillFree(uuid=table.metadata.table_uuid, expiring=frozenset(gone))
-    table.catalog.commit_table(table, (free,), updates)
+    refs.apply(table, (free,), updates)

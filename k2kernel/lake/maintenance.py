@@ -117,6 +117,8 @@ class Maintenance:
                 expiry.expire(table, gone)
 
         commit.attempt(name, step)
+        # Each commit deletes the metadata files that it makes too many.
+        needed = {path for path in needed if not path.endswith(".metadata.json")}
         free = needed - self._needed(name) if needed else set()
         nbytes = sizes(before.io, free)
         commit.discard(before.io, free)

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -92,6 +92,28 @@ class Writer:
             nbytes = self._copy(cursor, _selection(name, fixed), fixed, table, location)
         return DataFile(location, frame.height, nbytes)
 
+    def write_run(
+        self,
+        table: Table,
+        name: str,
+        text: str,
+        *,
+        values: dict[str, Any],
+        frames: Mapping[str, pl.DataFrame],
+        session: date | None,
+        rows: int,
+    ) -> Iterator[DataFile]:
+        """Write what a query (over `values` and `frames`) gives, which is in order, as files of at most `rows`."""
+        with self.cursor() as reading, self.cursor() as writing:
+            for frame in frames:
+                reading.register(frame, frames[frame].to_arrow())
+            found = reading.sql(text, params=values).to_arrow_reader(self._settings.row_group_rows)
+            for part in _parts(found, rows):
+                location = _new_location(table, session)
+                writing.register(_FRAME, part)
+                nbytes = self._copy(writing, _selection(name, ()), {}, table, location)
+                yield DataFile(location, part.num_rows, nbytes)
+
     def restamp(self, table: Table, path: str, ts_ingest: datetime) -> str:
         """Write the data file at `path` again with another `ts_ingest`, and return where."""
         location = f"{path.rpartition('/')[0]}/{uuid.uuid4()}.parquet"
@@ -141,6 +163,24 @@ class Writer:
         with _storing(location), _writable(table.io, location) as target:
             cursor.execute(f"COPY ({query}) TO $copy_to ({options})", {**values, "copy_to": target})
             return Path(target).stat().st_size
+
+
+def _parts(found: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:
+    """The batches in tables of `rows`, the last one of what is left."""
+    import pyarrow as pa
+
+    waiting: list[pa.RecordBatch] = []
+    for batch in found:
+        rest = batch
+        while rest.num_rows:
+            room = rows - sum(part.num_rows for part in waiting)
+            waiting.append(rest.slice(0, room))
+            rest = rest.slice(min(room, rest.num_rows))
+            if waiting[-1].num_rows == room:
+                yield pa.Table.from_batches(waiting)
+                waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 @contextmanager
