@@ -97,7 +97,7 @@ def watch(kind, real):
         return found
     return call
 lake.catalog.commit_table = watch("commit", lake.catalog.commit_table)
-Writer.write = watch("write", Writer.write)
+Writer._copy = watch("write", Writer._copy)
 from k2kernel.lake.local_io import LocalFileIO
 LocalFileIO.delete = watch("delete", LocalFileIO.delete)
 lake.maintenance.compact("trades")
