@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFileContent
+from pyiceberg.table.update import SetLocationUpdate
 from pyiceberg.types import StringType
 
 import k2kernel as k2
@@ -343,6 +344,17 @@ def test_orphans_are_old_files_that_nothing_refers_to(lake: Lake, wb: k2.Workben
     assert rows_of(lake).height == 45
     with pytest.raises(InvalidParameter, match="older_than"):
         wb.orphans("trades", "soon")
+
+
+def test_a_location_that_is_spelled_otherwise_loses_no_file(lake: Lake) -> None:
+    several(lake)
+    table, before = lake.table("trades"), exact(lake)
+    link = lake.settings.home.parent / "link"
+    link.symlink_to(table.location())
+    for location in (f"file://{table.location()}", str(link)):
+        lake.catalog.commit_table(lake.table("trades"), (), (SetLocationUpdate(location=location),))
+        assert lake.maintenance.orphans("trades", "0s", dry_run=False).deleted == 0
+        assert exact(lake) == before
 
 
 @pytest.mark.parametrize("policy", [{"last": 0}, {"last": "3"}, {"every": "soon"}, {"yearly": "1d"}])

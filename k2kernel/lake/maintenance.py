@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import ExpiredReference
@@ -117,8 +118,9 @@ class Maintenance:
                 expiry.expire(table, gone)
 
         commit.attempt(name, step)
-        # Each commit deletes the metadata files that it makes too many.
-        needed = {path for path in needed if not path.endswith(".metadata.json")}
+        # Files of another folder are not the table's; each commit deletes the metadata files that it makes too many.
+        own = (path for path in needed if path.startswith(f"{before.location()}/"))
+        needed = {path for path in own if not path.endswith(".metadata.json")}
         free = needed - self._needed(name) if needed else set()
         nbytes = sizes(before.io, free)
         commit.discard(before.io, free)
@@ -131,10 +133,8 @@ class Maintenance:
         return replace(report, snapshots_after=report.snapshots - len(gone), deleted_nbytes=sizes(before.io, free))
 
     def _files(self, name: str, table: Table) -> set[str]:
-        """The files that a table needs, in its own folder: no others are ever deleted."""
-        folder = f"{table.location()}/"
-        found = self._reachable.setdefault(name, Reachable()).files(table)
-        return {path for path in found if path.startswith(folder)}
+        """Every file that a table needs."""
+        return self._reachable.setdefault(name, Reachable()).files(table)
 
     def _needed(self, name: str) -> set[str]:
         """The files that a table needs now; where another process expires some of it meanwhile, then once more."""
@@ -170,8 +170,10 @@ class Maintenance:
         age = length(self.settings.orphan_age if older_than is None else older_than, "older_than")
         # The disk first: what is committed after that is not an orphan, and what is written is too young.
         there, latest = on_disk(name, self.tables.load(name)), datetime.now(UTC).timestamp() - age.total_seconds()
-        needed, table = {str(local_path(path)) for path in self._needed(name)}, self.tables.load(name)
-        free = [file for file in there if file.path not in needed and file.changed <= latest]
+        # A location may be spelled in several ways, as a path or URI or through a link.
+        needed = {local_path(path).resolve() for path in self._needed(name)}
+        free = [file for file in there if file.changed <= latest and Path(file.path).resolve() not in needed]
+        table = self.tables.load(name)
         if not dry_run:
             commit.discard(table.io, (file.path for file in free))
         nbytes = sum(file.nbytes for file in free)
