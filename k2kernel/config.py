@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     replay_slice_rows: int = Field(default=250_000, ge=1_000, description="about how many rows a replay sorts at once")
     row_group_rows: int = Field(default=65_536, ge=2_048, description="rows in a Parquet row group")
 
+    keep_last: int = Field(default=20, ge=1, description="newest states of a table that expiry always keeps")
+    keep_every: str = Field(default="1h", description="how long expiry keeps every state")
+    keep_hourly: str = Field(default="2d", description="how long expiry keeps the last state of each hour (UTC)")
+    keep_daily: str = Field(default="90d", description="how long expiry keeps the last state of each day (UTC)")
+    orphan_age: str = Field(default="3d", description="age from which a file that no state refers to is an orphan")
+
     @cached_property
     def warehouse_path(self) -> str:
         """The warehouse location as an absolute path or URI, without a trailing slash."""

@@ -79,7 +79,7 @@ HOMES = {
     },
     "prometheus_client": {"metrics"},
     "pyarrow": {"cli", "decode", "lake.write", "quality", "query", "replay", "schemas", "sinks", "sources"},
-    "pydantic": {"config", "profiles"},
+    "pydantic": {"config", "lake.expiry", "profiles"},  # lake.expiry: PyIceberg's requirements are its models
     "pydantic_settings": {"config"},
     "pyiceberg": {"lake", "query.scan", "schemas"},  # query.scan: rows under deletion vectors
     "rich": {"ingest.progress"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 from k2kernel.errors import CommitConflict
 from k2kernel.lake import Lake, Provenance, SourceRecord, commit
 from tests.lake_frames import DAY, OPEN, came_from, load, rows_of, settings, trades
+from tests.travel import expire_past
 
 
 @pytest.fixture(autouse=True)
@@ -285,30 +285,16 @@ def test_logged_provenance_counts_where_its_snapshot_has_expired(lake: Lake) -> 
     expired = load(lake, "a")
     load(lake, "b", minute=1)
     (ingest, _) = lake.provenance("trades")
-    log = {
-        "table": "trades",
-        "source": "a",
-        "range_start": 0,
-        "range_end": 10,
-        "rows": 10,
-        "rejected": 0,
-        "snapshot_id": expired,
-        "committed_at": ingest.committed_at,
-        "provenance": _as_json(ingest),
-    }
-    written = lake.write("ingest_log", pl.DataFrame([log, log | {"table": "quotes"}]))
-    lake.append("ingest_log", [written.path], Provenance((), "maintenance", "", OPEN))
-    assert len(lake.provenance("trades")) == 2
-    lake.table("trades").maintenance.expire_snapshots().by_id(expired).commit()
+    expire_past(lake)
+    assert expired not in {snapshot.id for snapshot in lake.snapshots("trades")}
+    (log,) = rows_of(lake, "ingest_log").to_dicts()
+    assert (log["table"], log["source"], log["range_start"], log["range_end"]) == ("trades", "a", 0, 10)
+    assert (log["rows"], log["snapshot_id"], log["committed_at"]) == (10, expired, ingest.committed_at)
     assert [sorted(found.digests) for found in lake.provenance("trades")] == [["a"], ["b"]]
     assert lake.provenance("trades")[0] == ingest
     assert lake.provenance("quotes") == []
     with pytest.raises(CommitConflict):
         load(lake, "a")
-
-
-def _as_json(ingest: Provenance) -> str:
-    return json.dumps(ingest.summary())
 
 
 def _load_some(home: str, name: str, count: int) -> None:

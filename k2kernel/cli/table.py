@@ -14,7 +14,7 @@ from k2kernel.cli.query import AsOf, Format, Limit, Session, Symbols, Venue, sna
 from k2kernel.cli.shared import Home, say, workbench
 
 if TYPE_CHECKING:
-    from k2kernel.lake import Pin
+    from k2kernel.lake import Pin, Upkeep
 
 app = typer.Typer(
     help="States of a table: name them, compare them, go back to one.",
@@ -26,6 +26,8 @@ app.command()(snapshots)
 Table = Annotated[str, typer.Argument(help="trades, quotes, …")]
 Name = Annotated[str, typer.Argument(help="a-z, 0-9, . _ -, a letter first")]
 State = Annotated[str, typer.Argument(help="snapshot id, tag, branch, pin, or time with zone")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done")]
+Apply = Annotated[bool, typer.Option("--apply", help="do it; without, only say what would be done")]
 Move = Annotated[bool, typer.Option("--move", help="the name may stand elsewhere already")]
 
 
@@ -135,6 +137,83 @@ def rollback(table: Table, state: State, home: Home = None) -> None:
     typer.echo(str(done))
     if done.undo is not None:
         say(f"k2: k2 table rollback {table} {done.undo} undoes it")
+
+
+@app.command()
+def publish(table: Table, branch: Name, home: Home = None) -> None:
+    """Make the head of a branch the current state of TABLE, unless that would drop rows, and print its id."""
+    typer.echo(workbench(home).publish(table, branch))
+
+
+@app.command()
+def compact(
+    table: Table,
+    session: Annotated[str | None, typer.Option(help="YYYY-MM-DD: write all files of this session again")] = None,
+    dry_run: DryRun = False,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Write the small files of each session as few sorted ones, in one snapshot that changes no row."""
+    _told([workbench(home).compact(table, session, dry_run=dry_run)], output)
+
+
+@app.command()
+def expire(
+    table: Table,
+    last: Annotated[int | None, typer.Option(help="keep the newest states")] = None,
+    every: Annotated[str | None, typer.Option(help="keep every state so long, such as 1h")] = None,
+    hourly: Annotated[str | None, typer.Option(help="keep the last state of each hour so long")] = None,
+    daily: Annotated[str | None, typer.Option(help="keep the last state of each day so long")] = None,
+    apply: Apply = False,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Take away old states without a name, and their files; what is not said is as in the settings."""
+    words = {"last": last, "every": every, "hourly": hourly, "daily": daily}
+    policy = {name: word for name, word in words.items() if word is not None}
+    _told([workbench(home).expire(table, policy, dry_run=not apply)], output)
+
+
+@app.command()
+def orphans(
+    table: Table,
+    older_than: Annotated[
+        str | None, typer.Option(help="such as 3d; younger ones may be a commit's on its way")
+    ] = None,
+    apply: Apply = False,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Delete files that nothing refers to."""
+    _told([workbench(home).orphans(table, older_than, dry_run=not apply)], output)
+
+
+@app.command()
+def rewrite_manifests(table: Table, dry_run: DryRun = False, output: Format = Output.table, home: Home = None) -> None:
+    """Merge the manifests of the current state, which are read to plan a query."""
+    _told([workbench(home).rewrite_manifests(table, dry_run=dry_run)], output)
+
+
+@app.command()
+def maintain(
+    table: Annotated[str | None, typer.Argument(help="default: each")] = None,
+    dry_run: DryRun = False,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Compact, expire and remove orphans, by the policy of the settings; fit for a schedule."""
+    _told(workbench(home).maintain(table, dry_run=dry_run), output)
+
+
+def _told(done: list[Upkeep], output: Output) -> None:
+    """A sentence each for people, or a row each for machines."""
+    if output is not Output.table:
+        records(done, output)
+        return
+    for each in done:
+        typer.echo(str(each))
+    if not all(each.applied for each in done):
+        say("k2: nothing was changed; --apply does it, or leave --dry-run out")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from k2kernel.lake.provenance import Provenance, SourceRecord
 from k2kernel.lake.repeats import Repeat, Repeats
 from k2kernel.lake.rollback import Rollback
 from k2kernel.lake.snapshots import Reference, Snapshot
+from k2kernel.lake.upkeep import Upkeep
 from k2kernel.lake.write import DataFile
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "Rollback",
     "Snapshot",
     "SourceRecord",
+    "Upkeep",
 ]

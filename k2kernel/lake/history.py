@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from k2kernel.lake.local_io import local_path
-from k2kernel.lake.provenance import Provenance, standing
-from k2kernel.lake.snapshots import committed_at
+from k2kernel.lake.provenance import PARENT_KEY, Provenance, SourceRecord, standing
+from k2kernel.lake.snapshots import Parents, committed_at
+from k2kernel.schemas import TABLES
 from k2kernel.times import from_ns
 
 if TYPE_CHECKING:
+    import polars as pl
+    from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
     from k2kernel.lake.files import FileSet
+
+LOG = "ingest_log"
 
 
 class History:
@@ -22,7 +27,7 @@ class History:
 
     def __init__(self) -> None:
         self._parsed: dict[int, Provenance | None] = {}
-        self._logged: dict[tuple[str, int], list[Provenance]] = {}
+        self._logged: dict[tuple[str, int], dict[int, tuple[Provenance | None, int | None]]] = {}
 
     def of(self, snapshot: IcebergSnapshot) -> Provenance | None:
         """The provenance that a snapshot carries, or None where it is no ingest's."""
@@ -37,38 +42,78 @@ class History:
         found = ((snapshot.snapshot_id, self.of(snapshot)) for snapshot in kept)
         return {key: ", ".join(source.name for source in ingest.sources) for key, ingest in found if ingest}
 
-    def standing(self, name: str, line: Sequence[IcebergSnapshot], log: FileSet) -> list[Provenance]:
-        """The ingests, oldest first, of a line of ancestors (newest first) and of what the log has from before it."""
-        kept = [ingest for snapshot in reversed(line) if (ingest := self.of(snapshot)) is not None]
-        if not line or not log.files:
-            return standing(kept)
-        reached, start = {snapshot.snapshot_id for snapshot in line}, committed_at(line[-1])
-        # What the log has from later than the oldest ancestor was left behind by a rollback.
-        expired = [
-            ingest
-            for ingest in self._log(name, log)
-            if ingest.snapshot_id not in reached and ingest.committed_at is not None and ingest.committed_at <= start
-        ]
-        return standing(expired + kept)
+    def standing(self, name: str, metadata: TableMetadata, snapshot_id: int | None, log: FileSet) -> list[Provenance]:
+        """The ingests, oldest first, that a snapshot is built on: of kept ancestors, and of expired ones by the log."""
+        parents, found = Parents(metadata), []
+        logged = self._log(name, log) if log.files else {}
+        while snapshot_id is not None:
+            if snapshot_id in parents.snapshots:
+                ingest, snapshot_id = self.of(parents.snapshots[snapshot_id]), parents.true(snapshot_id)
+            elif snapshot_id in logged:
+                ingest, snapshot_id = logged[snapshot_id]
+            else:
+                break
+            if ingest is not None:
+                found.append(ingest)
+        return standing(reversed(found))
 
-    def _log(self, name: str, log: FileSet) -> list[Provenance]:
+    def logged(self, name: str, log: FileSet) -> Collection[int]:
+        """The snapshots of a table that the log has."""
+        return self._log(name, log).keys() if log.files else ()
+
+    def _log(self, name: str, log: FileSet) -> dict[int, tuple[Provenance | None, int | None]]:
+        """Expired snapshot to its ingest, if it was one, and to its parent."""
         key = (name, log.snapshot_id or 0)
         if key not in self._logged:
-            self._logged = {key: _read_log(name, log)}
+            found = {}
+            for number, us, text in _read_log(name, log):
+                summary = json.loads(text)
+                if number not in self._parsed:
+                    self._parsed[number] = Provenance.parse(summary, number, from_ns(us * 1_000))
+                parent = summary.get(PARENT_KEY)
+                found[number] = (self._parsed[number], None if parent is None else int(parent))
+            self._logged = {known: rows for known, rows in self._logged.items() if known[0] != name} | {key: found}
         return self._logged[key]
 
 
-def _read_log(name: str, log: FileSet) -> list[Provenance]:
-    """The ingests of a table in `ingest_log`, oldest first: one for each snapshot."""
+def log_rows(name: str, gone: Iterable[IcebergSnapshot], parents: Parents, history: History) -> pl.DataFrame:
+    """What `ingest_log` keeps of snapshots that are about to expire: a row a source, the first with everything."""
+    import polars as pl
+
+    rows: list[dict[str, object]] = []
+    for snapshot in gone:
+        ingest, parent = history.of(snapshot), parents.true(snapshot.snapshot_id)
+        keys = {} if snapshot.summary is None else snapshot.summary.additional_properties
+        known = {key: value for key, value in keys.items() if key.startswith("k2.")}
+        known |= {} if parent is None else {PARENT_KEY: str(parent)}
+        text: str | None = json.dumps(known, separators=(",", ":"))
+        for source in ingest.sources if ingest is not None and ingest.sources else (SourceRecord("", ""),):
+            rows.append(
+                {
+                    "table": name,
+                    "source": source.digest,
+                    "range_start": source.first,
+                    "range_end": source.last,
+                    "rows": source.rows,
+                    "rejected": source.rejected,
+                    "snapshot_id": snapshot.snapshot_id,
+                    "committed_at": committed_at(snapshot),
+                    "provenance": text,
+                }
+            )
+            text = None
+    return pl.DataFrame(rows, pl.Schema(TABLES[LOG].polars))
+
+
+def _read_log(name: str, log: FileSet) -> list[tuple[int, int, str]]:
+    """Snapshot, time of its commit in µs and its keys of the snapshots of a table in `ingest_log`."""
     import duckdb
 
     query = """
         SELECT snapshot_id, epoch_us(any_value(committed_at)), any_value(provenance)
         FROM read_parquet($paths, hive_partitioning = false) WHERE "table" = $name AND provenance IS NOT NULL
-        GROUP BY snapshot_id ORDER BY 2
+        GROUP BY snapshot_id
     """
     with duckdb.connect(":memory:") as connection:
         values = {"paths": [str(local_path(file.path)) for file in log.files], "name": name}
-        rows = connection.execute(query, values).fetchall()
-    parsed = (Provenance.parse(json.loads(text), number, from_ns(us * 1_000)) for number, us, text in rows)
-    return [ingest for ingest in parsed if ingest is not None]
+        return connection.execute(query, values).fetchall()

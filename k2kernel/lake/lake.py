@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace as changed
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import NoSuchTableError
@@ -19,12 +20,13 @@ from k2kernel.lake.append import Append
 from k2kernel.lake.catalog import connect, create_table, create_tables, metadata_location
 from k2kernel.lake.derived import Rebuild
 from k2kernel.lake.files import FileSet, Manifests
-from k2kernel.lake.history import History
+from k2kernel.lake.history import LOG, History
+from k2kernel.lake.maintenance import Maintenance, Tables
 from k2kernel.lake.names import Names
 from k2kernel.lake.pins import Pin
 from k2kernel.lake.repeats import Repeats
 from k2kernel.lake.replacing import Replacement
-from k2kernel.lake.rollback import Rollback, roll, sources_only_in, undo_tag
+from k2kernel.lake.rollback import Rollback, publish, roll, sources_only_in, undo_tag
 from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids
 from k2kernel.schemas import NAMESPACE, TABLES, declared
 from k2kernel.times import AsOf, from_ns
@@ -167,9 +169,10 @@ class Lake:
 
     def _provenance(self, name: str, table: Table, snapshot_id: int | None = None) -> list[Provenance]:
         start = snapshots.head(table.metadata) if snapshot_id is None else snapshot_id
-        line = snapshots.ancestors(table.metadata, start)
-        log = self._current_files("ingest_log", self.table("ingest_log"))
-        return self._history.standing(name, line, log)
+        return self._history.standing(name, table.metadata, start, self._log())
+
+    def _log(self) -> FileSet:
+        return self._current_files(LOG, self.table(LOG))
 
     def ingested_by(self, name: str, snapshot_id: int | None, instant: int) -> datetime:
         """The last `ts_ingest` (UTC) of rows in a snapshot whose commit was visible at an instant in ns.
@@ -209,7 +212,10 @@ class Lake:
         snapshot = table.snapshot_by_id(snapshot_id)
         if snapshot is None:
             raise UnknownReference(name, snapshot_id, snapshots.known(table.metadata))
-        return self._manifests.files(name, table.metadata, snapshot, table.io)
+        try:
+            return self._manifests.files(name, table.metadata, snapshot, table.io)
+        except FileNotFoundError as exc:  # an expiry was quicker
+            raise self.maintenance.expired(str(exc.filename)) or exc from exc
 
     def tag(self, name: str, tag: str, snapshot_id: int | None = None, move: bool = False) -> int:
         """Name a snapshot (None: the current one) and return its id.
@@ -278,6 +284,18 @@ class Lake:
             removed=sources_only_in(was, now),
             returned=sources_only_in(now, was),
             undo=None if current == snapshot_id else undo_tag(current),
+        )
+
+    def publish(self, name: str, branch: str) -> int:
+        """Make the head of a branch the current state, if it is built on the one that is; see `rollback.publish`."""
+        return commit.attempt(name, lambda: publish(self.table(name), name, branch))
+
+    @cached_property
+    def maintenance(self) -> Maintenance:
+        """What keeps the tables small and fast: compaction, expiry, and the removal of orphans."""
+        return Maintenance(
+            self.settings,
+            Tables(self.table, self._current_files, self.write, self.append, self._history, self._writer),
         )
 
     def write(self, name: str, frame: pl.DataFrame, session: date | None = None) -> DataFile:

@@ -10,6 +10,8 @@ from typing import Any
 
 COMMIT_KEY = "k2.commit"
 TS_INGEST_KEY = "k2.ts-ingest"
+PARENT_KEY = "k2.parent"
+"""In `ingest_log`: the snapshot that an expired one was built on."""
 _SOURCES, _PROFILE, _PROFILE_DIGEST = "k2.sources", "k2.profile", "k2.profile-digest"
 _OPTIONS, _REPLACED, _EXTRA = "k2.options", "k2.replaced", "k2.extra."
 
@@ -105,3 +107,9 @@ def standing(history: Iterable[Provenance]) -> list[Provenance]:
             kept = [earlier for earlier in remaining if earlier.sources]
         kept.append(ingest)
     return kept
+
+
+def carried(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The `k2.` keys that a commit without rows of its own takes over from the one before: all but an ingest's own."""
+    own = {COMMIT_KEY, TS_INGEST_KEY, _SOURCES, _PROFILE, _PROFILE_DIGEST, _OPTIONS, _REPLACED}
+    return {key: text for key, text in summary.items() if key.startswith("k2.") and key not in own}

@@ -17,6 +17,7 @@ from pyiceberg.table.update import (
     SetSnapshotRefUpdate,
 )
 
+from k2kernel.lake.commit import discard
 from k2kernel.lake.snapshots import MAIN
 
 if TYPE_CHECKING:
@@ -43,7 +44,14 @@ def change(
     updates += [SetPropertiesUpdate(updates=dict(properties))] if properties else []
     updates += [RemovePropertiesUpdate(removals=list(forget))] if forget else []
     names = [*(tags or {}), *remove, *([MAIN] if main is not None else [])]
-    table.catalog.commit_table(table, _as_now(table, names), tuple(updates))
+    apply(table, _as_now(table, names), tuple(updates))
+
+
+def apply(table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]) -> None:
+    """Commit updates, and delete the metadata files that the log of metadata has dropped, as PyIceberg's commits do."""
+    after = table.catalog.commit_table(table, requirements, updates).metadata
+    dropped = {each.metadata_file for each in table.metadata.metadata_log}
+    discard(table.io, dropped - {each.metadata_file for each in after.metadata_log})
 
 
 def _set(name: str, kind: str, snapshot_id: int) -> SetSnapshotRefUpdate:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import CommitConflict, InvalidParameter, listed
+from k2kernel.errors import CommitConflict, InvalidParameter, UnknownReference, listed
 from k2kernel.lake import refs
-from k2kernel.lake.snapshots import MAIN, ancestors, head
+from k2kernel.lake.snapshots import MAIN, ancestors, head, known
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -61,6 +61,24 @@ def roll(table: Table, name: str, current: int, target: int) -> None:
         raise CommitConflict(name, f"another writer has moved it to {at} meanwhile; nothing was rolled back")
     check_target(name, table.metadata, target)
     refs.change(table, {undo_tag(current): current}, main=target)
+
+
+def publish(table: Table, name: str, branch: str) -> int:
+    """Set main to the head of a branch that is built on it, and return its id.
+
+    CommitConflict where main has rows that the branch has not: they would be dropped without a word. UnknownReference
+    where there is no such branch.
+    """
+    ref, current = table.metadata.refs.get(branch), head(table.metadata)
+    if ref is None or ref.snapshot_ref_type != "branch":
+        raise UnknownReference(name, branch, known(table.metadata), f"{branch!r} is no branch of {name}")
+    if current is not None and current not in _line(table.metadata, ref.snapshot_id):
+        raise CommitConflict(
+            name, f"main has moved since {branch} left it", "Write the branch again, from main as it is"
+        )
+    if current != ref.snapshot_id:
+        refs.change(table, main=ref.snapshot_id)
+    return ref.snapshot_id
 
 
 def check_target(name: str, metadata: TableMetadata, target: int) -> None:

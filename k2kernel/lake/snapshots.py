@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MAIN = "main"
 _MS = 1_000_000
 _NAME = re.compile(r"[a-z][a-z0-9._-]*")
+_PARENTS = "k2.parents"
+"""The table property that says on what the snapshots were built whose parents have expired."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,51 @@ def committed_at(snapshot: IcebergSnapshot) -> datetime:
     return from_ns(snapshot.timestamp_ms * _MS)
 
 
+class Parents:
+    """What each kept snapshot was built on, also where the parent has expired.
+
+    Expiry cuts the line of ancestors. It leaves in a table property, for each snapshot above a cut, the nearest
+    ancestor that is `kept`, and its `true` parent, which `ingest_log` knows.
+    """
+
+    def __init__(self, metadata: TableMetadata) -> None:
+        self.snapshots = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
+        self._cut: dict[str, list[int | None]] = json.loads(metadata.properties.get(_PARENTS, "{}"))
+
+    def true(self, snapshot_id: int) -> int | None:
+        """The snapshot that this one was built on, kept or not."""
+        cut = self._cut.get(str(snapshot_id))
+        return self.snapshots[snapshot_id].parent_snapshot_id if cut is None else cut[1]
+
+    def kept(self, snapshot_id: int) -> int | None:
+        """The nearest kept ancestor."""
+        cut = self._cut.get(str(snapshot_id))
+        parent = self.snapshots[snapshot_id].parent_snapshot_id if cut is None else cut[0]
+        return parent if parent in self.snapshots else None
+
+    def line(self, snapshot_id: int | None) -> list[int]:
+        """The snapshot and its kept ancestors, newest first."""
+        found = []
+        while snapshot_id is not None and snapshot_id in self.snapshots:
+            found.append(snapshot_id)
+            snapshot_id = self.kept(snapshot_id)
+        return found
+
+    def without(self, gone: Collection[int]) -> dict[str, str]:
+        """The property as it must be once the snapshots `gone` have expired."""
+        cut = {}
+        for snapshot_id in self.snapshots.keys() - gone:
+            true = self.true(snapshot_id)
+            if true is not None and (true in gone or true not in self.snapshots):
+                nearest = next((number for number in self.line(snapshot_id)[1:] if number not in gone), None)
+                cut[str(snapshot_id)] = [nearest, true]
+        return {_PARENTS: json.dumps(cut, separators=(",", ":"))}
+
+
 def ancestors(metadata: TableMetadata, snapshot_id: int | None) -> list[IcebergSnapshot]:
-    """The snapshot and those before it, newest first, as far as they are kept."""
-    kept = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
-    line = []
-    while snapshot_id is not None and snapshot_id in kept:
-        line.append(kept[snapshot_id])
-        snapshot_id = kept[snapshot_id].parent_snapshot_id
-    return line
+    """The snapshot and those that it was built on, newest first, as far as they are kept."""
+    parents = Parents(metadata)
+    return [parents.snapshots[number] for number in parents.line(snapshot_id)]
 
 
 def head(metadata: TableMetadata) -> int | None:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from k2kernel.errors import InvalidParameter, StorageFault
 from k2kernel.lake.local_io import local_path
 from k2kernel.lake.sort import constant, sort
+from k2kernel.schemas import Table as Contract
 from k2kernel.schemas import declared
 
 if TYPE_CHECKING:
@@ -58,6 +59,18 @@ def field_ids(schema: Schema) -> FieldIds:
     return ids
 
 
+def by_field_id(table: Table, contract: Contract) -> str:
+    """The rows of the files `$paths` as DuckDB reads them, with the columns of the contract: by their ids, so that
+    those which were renamed or added later come out right.
+    """
+    columns = []
+    for name, known in field_ids(table.schema()).items():
+        number = known["__duckdb_field_id"] if isinstance(known, dict) else known
+        kind = contract[name].duckdb
+        columns.append(f"{number}: {{'name': '{name}', 'type': '{kind}', 'default_value': NULL}}")
+    return f"read_parquet($paths, schema=MAP {{{', '.join(columns)}}}, hive_partitioning=false)"
+
+
 class Writer:
     """Writes data files through one DuckDB connection."""
 
@@ -78,6 +91,28 @@ class Writer:
             cursor.register(_FRAME, self._batches(sort(varying, declared(name).sort)))
             nbytes = self._copy(cursor, _selection(name, fixed), fixed, table, location)
         return DataFile(location, frame.height, nbytes)
+
+    def write_run(
+        self,
+        table: Table,
+        name: str,
+        text: str,
+        *,
+        values: dict[str, Any],
+        frames: Mapping[str, pl.DataFrame],
+        session: date | None,
+        rows: int,
+    ) -> Iterator[DataFile]:
+        """Write what a query (over `values` and `frames`) gives, which is in order, as files of at most `rows`."""
+        with self.cursor() as reading, self.cursor() as writing:
+            for frame in frames:
+                reading.register(frame, frames[frame].to_arrow())
+            found = reading.sql(text, params=values).to_arrow_reader(self._settings.row_group_rows)
+            for part in _parts(found, rows):
+                location = _new_location(table, session)
+                writing.register(_FRAME, part)
+                nbytes = self._copy(writing, _selection(name, ()), {}, table, location)
+                yield DataFile(location, part.num_rows, nbytes)
 
     def restamp(self, table: Table, path: str, ts_ingest: datetime) -> str:
         """Write the data file at `path` again with another `ts_ingest`, and return where."""
@@ -128,6 +163,24 @@ class Writer:
         with _storing(location), _writable(table.io, location) as target:
             cursor.execute(f"COPY ({query}) TO $copy_to ({options})", {**values, "copy_to": target})
             return Path(target).stat().st_size
+
+
+def _parts(found: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:
+    """The batches in tables of `rows`, the last one of what is left."""
+    import pyarrow as pa
+
+    waiting: list[pa.RecordBatch] = []
+    for batch in found:
+        rest = batch
+        while rest.num_rows:
+            room = rows - sum(part.num_rows for part in waiting)
+            waiting.append(rest.slice(0, room))
+            rest = rest.slice(min(room, rest.num_rows))
+            if waiting[-1].num_rows == room:
+                yield pa.Table.from_batches(waiting)
+                waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from k2kernel.config import Settings
+    from k2kernel.errors import ExpiredReference
 
 T = TypeVar("T")
+Expired = Callable[[str], "ExpiredReference | None"]
+"""The error for a missing file that no kept state has; None for any other."""
+
+_MISSING = re.compile(r'"([^"]+\.parquet)"')
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,8 @@ class Query:
 class Database:
     """A DuckDB instance that reads the warehouse and nothing else, opened when it is first needed."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, expired: Expired = lambda _: None) -> None:
+        self._settings, self._expired = settings, expired
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
 
@@ -86,7 +92,7 @@ class Database:
 
     def relation(self, query: Query) -> duckdb.DuckDBPyRelation:
         """The query as a relation of a fresh cursor, bound and not yet run."""
-        with translated():
+        with self.translated():
             return _bind(self.cursor(), query)
 
     def arrow(self, query: Query, timeout: float | None = None) -> pa.Table:
@@ -100,11 +106,26 @@ class Database:
             return running.relation.fetchall()
 
     @contextmanager
+    def translated(self) -> Iterator[None]:
+        """DuckDB's errors as ours; a file that is missing because its state has expired is an ExpiredReference."""
+        import duckdb
+
+        with translated():
+            try:
+                yield
+            except duckdb.IOException as exc:
+                path = _MISSING.search(str(exc))
+                reason = None if path is None else self._expired(path[1])
+                if reason is None:
+                    raise
+                raise reason from exc
+
+    @contextmanager
     def running(self, query: Query, timeout: float | None = None) -> Iterator[Running]:
         """The query while it is read: errors are translated, and `timeout` seconds interrupt it."""
         cursor = self.cursor()
         watchdog = None if timeout is None else threading.Timer(timeout, cursor.interrupt)
-        with translated(), cursor:
+        with self.translated(), cursor:
             if watchdog is not None:
                 watchdog.start()
             try:

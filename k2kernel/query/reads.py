@@ -30,7 +30,7 @@ class Reads:
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
-        self._database = Database(lake.settings)
+        self._database = Database(lake.settings, lake.maintenance.expired)
         self._catalogue = Catalogue(self._database)
 
     @property

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.query.connection import Database, translated
+from k2kernel.query.connection import Database
 from k2kernel.replay.chunk import ROWS, Chunk, Whole
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class _Ahead:
 
     def _chunks(self, part: Slice) -> Iterator[Chunk]:
         planned = part.query(self._since)
-        with translated(), self._database.cursor() as cursor, self._interruptible(cursor):
+        with self._database.translated(), self._database.cursor() as cursor, self._interruptible(cursor):
             for name, frame in planned.frames.items():
                 cursor.register(name, frame())
             relation = cursor.sql(planned.text, params=dict(planned.values) or None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from k2kernel.decode import Decoded
     from k2kernel.ingest import Options, Progress, Receipt
-    from k2kernel.lake import Pin, Reference, Rollback, Snapshot
+    from k2kernel.lake import Pin, Reference, Rollback, Snapshot, Upkeep
     from k2kernel.profiles import Profile
     from k2kernel.quality import Quality
     from k2kernel.query import Diff, Joins, Materialised, QueryEngine, Result, Summary
@@ -342,6 +342,37 @@ class Workbench:
         if state is None:
             raise InvalidParameter("snapshot", str(as_of), f"{table} has no snapshot", "There is nothing to roll back")
         return self.lake.rollback(table, state)
+
+    def publish(self, table: str, branch: str) -> int:
+        """Make the head of a branch (of another program's writing) the current state, and return its id; CommitConflict
+        where the current state has rows that the branch is not built on.
+        """
+        return self.lake.publish(table, branch)
+
+    def compact(self, table: str, session: object = None, *, dry_run: bool = False) -> Upkeep:
+        """Write small files as few sorted ones (`session`, a date: all of its files), in one snapshot that changes no
+        row; CommitConflict, and nothing changed, where writers leave it no room.
+        """
+        day = None if session is None else parse_date(session, "session")
+        return self.lake.maintenance.compact(table, day, dry_run)
+
+    def expire(self, table: str, policy: Mapping[str, object] | None = None, *, dry_run: bool = True) -> Upkeep:
+        """Take away the states that a policy (`last`, `every`, `hourly`, `daily`; None: of the settings) does not keep,
+        and their files. Named states stay; `ingest_log` keeps what the others brought.
+        """
+        return self.lake.maintenance.expire(table, policy, dry_run)
+
+    def orphans(self, table: str, older_than: object = None, *, dry_run: bool = True) -> Upkeep:
+        """Delete files that nothing refers to and that are older than `older_than` (such as `3d`)."""
+        return self.lake.maintenance.orphans(table, older_than, dry_run)
+
+    def rewrite_manifests(self, table: str, *, dry_run: bool = False) -> Upkeep:
+        """Merge the manifests of the current state, which are read to plan, in one snapshot without rows."""
+        return self.lake.maintenance.rewrite_manifests(table, dry_run)
+
+    def maintain(self, table: str | None = None, *, dry_run: bool = False) -> list[Upkeep]:
+        """Compact, expire and remove orphans, of a table (None: of each), by the policy of the settings."""
+        return self.lake.maintenance.maintain(table, dry_run)
 
 
 def expand(paths: Paths) -> list[Path]:

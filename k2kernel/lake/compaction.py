@@ -1,0 +1,174 @@
+"""Compaction: small files of a session become few sorted ones, all in one snapshot that adds and removes no row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import date
+from math import ceil
+from typing import TYPE_CHECKING
+
+from k2kernel.errors import StorageFault, UnsupportedTable
+from k2kernel.lake import commit
+from k2kernel.lake.provenance import COMMIT_KEY, carried
+from k2kernel.lake.replacing import read_rows
+from k2kernel.lake.write import by_field_id, readable
+from k2kernel.schemas import TABLES
+
+if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+
+    from k2kernel.lake.files import FileSet, LakeFile
+    from k2kernel.lake.write import Writer
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files of one session (None: of a table without partitions) to write as one sorted run."""
+
+    session: date | None
+    files: tuple[LakeFile, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows in the files, before deletes."""
+        return sum(file.rows for file in self.files)
+
+
+def groups(files: FileSet, rows: int, session: date | None = None) -> list[Group]:
+    """What there is to compact into files of `rows`: of each session the files with deletes and those less than half
+    full, so that a row is written again only a few times; the whole of `session`, where it is given.
+    """
+    by_session: dict[date | None, list[LakeFile]] = {}
+    for file in files:
+        by_session.setdefault(file.session, []).append(file)
+    if session is not None:
+        whole = Group(session, tuple(by_session.get(session, ())))
+        return [whole] if len(whole.files) > 1 or any(map(_deleted, whole.files)) else []
+    small = (Group(day, tuple(file for file in of if _small(file, rows))) for day, of in sorted_by_day(by_session))
+    return [group for group in small if _worth(group, rows)]
+
+
+def sorted_by_day(by_session: dict[date | None, list[LakeFile]]) -> list[tuple[date | None, list[LakeFile]]]:
+    """The sessions in order."""
+    return sorted(by_session.items(), key=lambda item: item[0] or date.min)
+
+
+def _small(file: LakeFile, rows: int) -> bool:
+    return _deleted(file) or 2 * file.rows < rows
+
+
+def _deleted(file: LakeFile) -> bool:
+    return bool(file.deletes) or file.has_deletion_vector
+
+
+def _worth(group: Group, rows: int) -> bool:
+    return any(map(_deleted, group.files)) or ceil(group.rows / rows) < len(group.files)
+
+
+@dataclass
+class Compaction:
+    """One compaction of a table on its way. `load` gives the table as it is now, `files` the files of its main."""
+
+    name: str
+    writer: Writer
+    load: Callable[[], Table]
+    files: Callable[[Table], FileSet]
+    rows: int
+    id: str = field(default_factory=commit.new_commit_id)
+    _written: dict[Group, list[str]] = field(default_factory=dict)
+    _described: dict[Group, list[DataFile]] = field(default_factory=dict)
+
+    def run(self, chosen: Sequence[Group]) -> int | None:
+        """The id of the snapshot, or None where other writers took all the files away meanwhile.
+
+        CommitConflict, and nothing changed, where other writers are quicker every time.
+        """
+        try:
+            table = self.load()
+            for group in chosen:
+                self._write(table, group)
+            return commit.attempt(self.name, self._step)
+        except BaseException:
+            if commit.landed(self.load(), self.id) is None:
+                commit.discard(self.load().io, [path for paths in self._written.values() for path in paths])
+            raise
+
+    def _step(self) -> int | None:
+        table = self.load()
+        landed = commit.landed(table, self.id)
+        if landed is not None:
+            return landed
+        current = self.files(table)
+        standing = set(current)
+        ready = [group for group in self._written if standing.issuperset(group.files)]
+        self._drop(table, [group for group in self._written if group not in ready])
+        if not ready:
+            return None
+        added = [file for group in ready for file in self._described[group]]
+        removed = commit.entries(table, current.snapshot_id, {file.path for group in ready for file in group.files})
+        snapshot = table.snapshot_by_id(current.snapshot_id or 0)
+        summary = {} if snapshot is None or snapshot.summary is None else snapshot.summary.additional_properties
+        return commit.commit(table, added, removed, {**carried(summary), COMMIT_KEY: self.id})
+
+    def _drop(self, table: Table, groups: Sequence[Group]) -> None:
+        """Give up groups whose files another writer has changed: its rows are right, ours are old."""
+        for group in groups:
+            commit.discard(table.io, self._written.pop(group))
+
+    def _write(self, table: Table, group: Group) -> None:
+        written = self._written.setdefault(group, [])
+        there = sum(file.rows for file in group.files if not _deleted(file))
+        rows = 0
+        with ExitStack() as stack:
+            frames = {f"k2_rest_{at}": read_rows(table, file) for at, file in enumerate(filter(_deleted, group.files))}
+            there += sum(frame.height for frame in frames.values())
+            paths = [stack.enter_context(readable(table.io, file.path)) for file in group.files if not _deleted(file)]
+            text, values = self._sorted(table, paths, list(frames)), {"paths": paths} if paths else {}
+            for file in self.writer.write_run(
+                table, self.name, text, values=values, frames=frames, session=group.session, rows=self.rows
+            ):
+                written.append(file.path)
+                rows += file.rows
+        if rows != there:
+            raise StorageFault(table.location(), f"{rows} of {there} rows were read while compacting {group.session}")
+        self._described[group] = commit.describe_files(table, written)
+
+    def _sorted(self, table: Table, paths: list[str], frames: list[str]) -> str:
+        """The rows in the order of the table: DuckDB sorts, and spills what is too much for its memory."""
+        contract = TABLES[self.name]
+        parts = [*([by_field_id(table, contract)] if paths else []), *frames]
+        union = " UNION ALL ".join(f"SELECT {', '.join(_quoted(contract.names))} FROM {part}" for part in parts)
+        return f"FROM ({union}) ORDER BY {', '.join(f'{column} NULLS FIRST' for column in _quoted(contract.sort))}"
+
+
+def check_columns(name: str, table: Table) -> None:
+    """UnsupportedTable where the table has columns that are not the contract's: they would be lost."""
+    more = [field.name for field in table.schema().fields if field.name not in TABLES[name]]
+    if more:
+        raise UnsupportedTable(name, f"it has columns of its own: {', '.join(more)}", "Rewrite it with their program")
+
+
+def merge_manifests(table: Table) -> int | None:
+    """Merge the manifests of the current state into as few as their target size allows, in one snapshot without rows.
+
+    None where there is one already. CommitConflict where another writer was quicker.
+    """
+    snapshot = table.current_snapshot()
+    if snapshot is None or len(snapshot.manifests(table.io)) < 2:
+        return None
+    keys = {} if snapshot.summary is None else snapshot.summary.additional_properties
+    least = "commit.manifest.min-count-to-merge"
+    before = table.properties.get(least)
+    with table.transaction() as transaction:
+        transaction.set_properties({least: "1"})
+        producer = transaction.update_snapshot(snapshot_properties=carried(keys)).merge_append()
+        producer.commit()
+        transaction.set_properties({least: before}) if before else transaction.remove_properties(least)
+    return producer.snapshot_id
+
+
+def _quoted(names: Sequence[str]) -> list[str]:
+    return [f'"{name}"' for name in names]

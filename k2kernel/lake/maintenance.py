@@ -1,0 +1,206 @@
+"""`Maintenance`: what keeps tables small and fast for years, and no reader waits for or notices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from k2kernel.errors import ExpiredReference
+from k2kernel.lake import commit, expiry
+from k2kernel.lake.compaction import Compaction, Group, check_columns, groups, merge_manifests
+from k2kernel.lake.history import LOG, History, log_rows
+from k2kernel.lake.local_io import local_path
+from k2kernel.lake.provenance import Provenance
+from k2kernel.lake.reachable import Reachable, on_disk, sizes
+from k2kernel.lake.retention import Retention, length, to_expire
+from k2kernel.lake.snapshots import Parents, known
+from k2kernel.lake.upkeep import Upkeep
+from k2kernel.lake.write import is_local
+from k2kernel.schemas import TABLES
+
+if TYPE_CHECKING:
+    import polars as pl
+    from pyiceberg.table import Table
+
+    from k2kernel.config import Settings
+    from k2kernel.lake.files import FileSet
+    from k2kernel.lake.write import DataFile, Writer
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What maintenance needs of a lake: tables as they are now, the files of their main, and how rows get in."""
+
+    load: Callable[[str], Table]
+    files: Callable[[str, Table], FileSet]
+    write: Callable[[str, pl.DataFrame], DataFile]
+    append: Callable[[str, list[str], Provenance], int]
+    history: History
+    writer: Writer
+
+
+@dataclass
+class Maintenance:
+    """Compacts, expires and cleans tables. Every step may run while others read and write, and may be killed."""
+
+    settings: Settings
+    tables: Tables
+    _reachable: dict[str, Reachable] = field(default_factory=dict)
+
+    def compact(self, name: str, session: date | None = None, dry_run: bool = False) -> Upkeep:
+        """Write the small files of each session as few files in the table's order (of `session`: all of its files), in
+        one snapshot that adds and removes no row; rows that deletes name go for good.
+
+        A writer that is quicker is waited for; sessions whose files it replaced are left. CommitConflict, and nothing
+        changed, where it goes on too long.
+        """
+        before = self.tables.load(name)
+        check_columns(name, before)
+        rows = self.settings.ingest_buffer_rows
+        chosen = groups(self.tables.files(name, before), rows, session)
+        note = f"{len(chosen)} sessions, {sum(len(group.files) for group in chosen)} files"
+        if dry_run:
+            return self._would_compact(name, before, chosen, note)
+        if chosen:
+            of = lambda table: self.tables.files(name, table)  # noqa: E731
+            Compaction(name, self.tables.writer, lambda: self.tables.load(name), of, rows).run(chosen)
+        return self._report(name, "compact", before, note=note)
+
+    def _would_compact(self, name: str, before: Table, chosen: list[Group], note: str) -> Upkeep:
+        rows = self.settings.ingest_buffer_rows
+        fewer = sum(len(group.files) - ceil(group.rows / rows) for group in chosen)
+        files, states = self.tables.files(name, before), len(before.metadata.snapshots)
+        after = (len(files) - fewer, files.nbytes, None if chosen else files.nbytes)
+        return Upkeep(name, "compact", False, states, states + bool(chosen), len(files), *after, note=note)
+
+    def rewrite_manifests(self, name: str, dry_run: bool = False) -> Upkeep:
+        """Merge the manifests of the current state, which make planning slow, in one snapshot without rows."""
+        before = self.tables.load(name)
+        many = self._manifests(before)
+        if not dry_run:
+            commit.attempt(name, lambda: merge_manifests(self.tables.load(name)))
+        after = self.tables.load(name)
+        note = f"{many} → {'fewer' if dry_run and many > 1 else self._manifests(after)} manifests"
+        return self._report(name, "rewrite-manifests", before, applied=not dry_run, note=note)
+
+    @staticmethod
+    def _manifests(table: Table) -> int:
+        snapshot = table.current_snapshot()
+        return 0 if snapshot is None else len(snapshot.manifests(table.io))
+
+    def expire(
+        self,
+        name: str,
+        policy: Mapping[str, object] | None = None,
+        dry_run: bool = True,
+        now: datetime | None = None,
+    ) -> Upkeep:
+        """Take away the states that the policy (None: of the settings) does not keep, and every file that only they
+        needed. Tags, branches, pins and holds keep theirs; `ingest_log` keeps what they brought.
+        """
+        retention = Retention.of(self.settings, **(policy or {}))
+        moment = now or datetime.now(UTC)
+        before = self.tables.load(name)
+        if dry_run:
+            return self._would_expire(name, before, retention, moment)
+        needed: set[str] = set()
+
+        def step() -> None:
+            table = self.tables.load(name)
+            gone = to_expire(name, table.metadata, retention, moment)
+            if gone:
+                needed.update(self._files(name, table))
+                self._log(name, table, gone)
+                expiry.expire(table, gone)
+
+        commit.attempt(name, step)
+        # Files of another folder are not the table's; each commit deletes the metadata files that it makes too many.
+        own = (path for path in needed if path.startswith(f"{before.location()}/"))
+        needed = {path for path in own if not path.endswith(".metadata.json")}
+        free = needed - self._needed(name) if needed else set()
+        nbytes = sizes(before.io, free)
+        commit.discard(before.io, free)
+        return self._report(name, "expire", before, deleted=len(free), deleted_nbytes=nbytes)
+
+    def _would_expire(self, name: str, before: Table, retention: Retention, moment: datetime) -> Upkeep:
+        gone = to_expire(name, before.metadata, retention, moment)
+        free = self._files(name, before) - self._files(name, expiry.without(before, gone)) if gone else set()
+        report = self._report(name, "expire", before, applied=False, deleted=len(free))
+        return replace(report, snapshots_after=report.snapshots - len(gone), deleted_nbytes=sizes(before.io, free))
+
+    def _files(self, name: str, table: Table) -> set[str]:
+        """Every file that a table needs."""
+        return self._reachable.setdefault(name, Reachable()).files(table)
+
+    def _needed(self, name: str) -> set[str]:
+        """The files that a table needs now; where another process expires some of it meanwhile, then once more."""
+        return commit.attempt(name, lambda: self._files(name, self.tables.load(name)))
+
+    def expired(self, path: str) -> ExpiredReference | None:
+        """The error for a data file that is missing because no kept state has it; None where one has, or none had."""
+        for name in TABLES:
+            table = self.tables.load(name)
+            if path.startswith(f"{local_path(table.location())}/"):
+                if path in {str(local_path(file)) for file in self._files(name, table)}:
+                    return None
+                problem = f"the state of {name} that is being read has expired meanwhile, and its files are gone"
+                return ExpiredReference(name, path, known(table.metadata), problem)
+        return None
+
+    def _log(self, name: str, table: Table, gone: list[int]) -> None:
+        """Copy to `ingest_log` what is about to expire. The log itself needs none: nobody asks what it is made of."""
+        if name == LOG:
+            return
+        history, log = self.tables.history, self.tables.load(LOG)
+        there = history.logged(name, self.tables.files(LOG, log))
+        rows = log_rows(name, expiry.to_log(table.metadata, gone, there), Parents(table.metadata), history)
+        if rows.height:
+            written = self.tables.write(LOG, rows)
+            self.tables.append(LOG, [written.path], Provenance((), "maintenance", "", datetime.now(UTC)))
+
+    def orphans(self, name: str, older_than: object = None, dry_run: bool = True) -> Upkeep:
+        """Delete files in the table's folder that nothing refers to, and that have not changed for `older_than` (None:
+        of the settings): younger ones may be those of a commit on its way. UnsupportedTable where the table is not on
+        a local disk.
+        """
+        age = length(self.settings.orphan_age if older_than is None else older_than, "older_than")
+        # The disk first: what is committed after that is not an orphan, and what is written is too young.
+        there, latest = on_disk(name, self.tables.load(name)), datetime.now(UTC).timestamp() - age.total_seconds()
+        # A location may be spelled in several ways, as a path or URI or through a link.
+        needed = {local_path(path).resolve() for path in self._needed(name)}
+        free = [file for file in there if file.changed <= latest and Path(file.path).resolve() not in needed]
+        table = self.tables.load(name)
+        if not dry_run:
+            commit.discard(table.io, (file.path for file in free))
+        nbytes = sum(file.nbytes for file in free)
+        return self._report(name, "orphans", table, applied=not dry_run, deleted=len(free), deleted_nbytes=nbytes)
+
+    def maintain(self, name: str | None = None, dry_run: bool = False) -> list[Upkeep]:
+        """Compact, expire and clean a table (None: all of them) by the policy of the settings; see `orphans` for what
+        is not cleaned.
+        """
+        done: list[Upkeep] = []
+        for table in TABLES if name is None else (name,):
+            done += [self.compact(table, dry_run=dry_run), self.expire(table, dry_run=dry_run)]
+            done += [self.orphans(table, dry_run=dry_run)] if is_local(self.tables.load(table).location()) else []
+        return done
+
+    def _report(self, name: str, action: str, before: Table, applied: bool = True, **more: object) -> Upkeep:
+        after = self.tables.load(name) if applied else before
+        was, now = self.tables.files(name, before), self.tables.files(name, after)
+        return Upkeep(
+            name,
+            action,
+            applied,
+            len(before.metadata.snapshots),
+            len(after.metadata.snapshots),
+            len(was),
+            len(now),
+            was.nbytes,
+            now.nbytes,
+            **more,  # type: ignore[arg-type]
+        )

@@ -1,0 +1,38 @@
+"""What a step of maintenance did to a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """One step: `action` on `table`, done where `applied`, else what it would do.
+
+    `files` and `nbytes` are the data files of the current state, `snapshots` the kept states, each before and after
+    (None: it takes the doing to know). `deleted` files, of `deleted_nbytes`, left the disk. `note` says what else.
+    """
+
+    table: str
+    action: str
+    applied: bool
+    snapshots: int
+    snapshots_after: int
+    files: int
+    files_after: int
+    nbytes: int
+    nbytes_after: int | None
+    deleted: int = 0
+    deleted_nbytes: int = 0
+    note: str = ""
+
+    def __str__(self) -> str:
+        after = "?" if self.nbytes_after is None else f"{self.nbytes_after:,}"
+        parts = [
+            f"{self.snapshots:,} → {self.snapshots_after:,} snapshots",
+            f"{self.files:,} → {self.files_after:,} data files",
+            f"{self.nbytes:,} → {after} bytes",
+            f"{self.deleted:,} files ({self.deleted_nbytes:,} bytes) off the disk",
+        ]
+        would = "" if self.applied else " (dry run)"
+        return f"{self.table}: {self.action}{would}: {', '.join(parts)}{f'; {self.note}' if self.note else ''}"
