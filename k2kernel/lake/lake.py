@@ -21,7 +21,6 @@ from k2kernel.lake.catalog import connect, create_table, create_tables, metadata
 from k2kernel.lake.derived import Rebuild
 from k2kernel.lake.files import FileSet, Manifests
 from k2kernel.lake.history import LOG, History
-from k2kernel.lake.maintenance import Maintenance, Tables
 from k2kernel.lake.names import Names
 from k2kernel.lake.pins import Pin
 from k2kernel.lake.repeats import Repeats
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
     from k2kernel.config import Settings
+    from k2kernel.lake.maintenance import Maintenance
     from k2kernel.lake.provenance import Provenance
     from k2kernel.lake.snapshots import Reference, Snapshot
 
@@ -293,6 +293,8 @@ class Lake:
     @cached_property
     def maintenance(self) -> Maintenance:
         """What keeps the tables small and fast: compaction, expiry, and the removal of orphans."""
+        from k2kernel.lake.maintenance import Maintenance, Tables
+
         return Maintenance(
             self.settings,
             Tables(self.table, self._current_files, self.write, self.append, self._history, self._writer),

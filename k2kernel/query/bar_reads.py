@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.eligibility import Policy, policy
 from k2kernel.errors import InvalidParameter
 from k2kernel.query.adjustment import Adjuster, Adjustment
-from k2kernel.query.bar_cache import BarCache, Materialised
 from k2kernel.query.bar_engine import BarEngine, BarSpec
 from k2kernel.query.bars import bar_columns, parse_of
 from k2kernel.query.connection import Query
@@ -25,16 +25,21 @@ from k2kernel.query.within import Wanted
 from k2kernel.times import AsOfLike, Range, parse_range, parse_sessions
 
 if TYPE_CHECKING:
-    from k2kernel.lake import Lake
+    from k2kernel.query.bar_cache import BarCache, Materialised
 
 
 class BarReads(Reads):
     """The read verbs about bars."""
 
-    def __init__(self, lake: Lake) -> None:
-        super().__init__(lake)
-        self._bar_engine = BarEngine(lake.settings.home, self._catalogue)
-        self._bar_cache = BarCache(lake, self._database, self._catalogue, self._bar_engine)
+    @cached_property
+    def _bar_engine(self) -> BarEngine:
+        return BarEngine(self.lake.settings.home, self._catalogue)
+
+    @cached_property
+    def _bar_cache(self) -> BarCache:
+        from k2kernel.query.bar_cache import BarCache
+
+        return BarCache(self.lake, self._database, self._catalogue, self._bar_engine)
 
     def bars(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from inspect import signature
+from typing import TYPE_CHECKING
 
 from k2kernel.calendars import venues as declared_venues
 from k2kernel.errors import SqlRefused
@@ -14,7 +15,6 @@ from k2kernel.query.adjustment import RAW as AS_IT_IS
 from k2kernel.query.bar_reads import BarReads
 from k2kernel.query.calls import Call
 from k2kernel.query.connection import Query
-from k2kernel.query.diff import Diff
 from k2kernel.query.order import order_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.reads import Symbols
@@ -31,6 +31,9 @@ from k2kernel.query.when import Moment, When, parse_when
 from k2kernel.query.within import Wanted, sure_venues
 from k2kernel.schemas import TABLES
 from k2kernel.times import AsOfLike, parse_as_of, parse_range
+
+if TYPE_CHECKING:
+    from k2kernel.query.diff import Diff
 
 
 class QueryEngine(BarReads):
@@ -167,6 +170,8 @@ class QueryEngine(BarReads):
 
     def diff(self, table: str, a: AsOfLike, b: AsOfLike = None) -> Diff:
         """What is in a table at `b` (None: now) that is not so at `a`, and the other way round; see `Diff`."""
+        from k2kernel.query.diff import Diff
+
         before, after = (Pinned(self.lake, table, self.lake.resolve(table, parse_as_of(state))) for state in (a, b))
         return Diff(self._database, before, after, self._bars_of)
 

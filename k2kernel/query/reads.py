@@ -30,7 +30,7 @@ class Reads:
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
-        self._database = Database(lake.settings, lake.maintenance.expired)
+        self._database = Database(lake.settings, lambda path: lake.maintenance.expired(path))  # noqa: PLW0108 - loaded when it is needed
         self._catalogue = Catalogue(self._database)
 
     @property

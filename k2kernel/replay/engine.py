@@ -52,7 +52,7 @@ class ReplayEngine:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         settings = lake.settings.model_copy(update={"memory_limit": lake.settings.replay_memory})
-        self._database = Database(settings, lake.maintenance.expired)
+        self._database = Database(settings, lambda path: lake.maintenance.expired(path))  # noqa: PLW0108 - loaded when it is needed
         self._catalogue = Catalogue(self._database)
         self._footers = Footers(self._database)
 
