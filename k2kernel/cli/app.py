@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from k2kernel.cli import load, profiles, query, replay, table
 from k2kernel.cli.shared import Home, say, workbench
+from k2kernel.times import parse_date
 
 app = typer.Typer(
     help="A research workbench for market data: files to Iceberg, SQL, time travel.",
@@ -37,12 +37,14 @@ def sample(
     sessions: Annotated[int, typer.Option(help="trading days")] = 3,
     symbols: Annotated[int, typer.Option(help="instruments a venue")] = 12,
     seed: Annotated[int, typer.Option(help="the same seed gives the same bytes")] = 7,
-    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="first day")] = datetime(2024, 3, 4),  # noqa: DTZ001 - typer reads the default; only its date is used
+    start: Annotated[str, typer.Option(help="first day")] = "2024-03-04",
 ) -> None:
     """Write invented trades and quotes as CSV files, for `k2 ingest --profile k2-trades` and `k2-quotes`."""
     from k2kernel.sample import generate
 
-    for path in generate(folder, rows=rows, sessions=sessions, symbols=symbols, seed=seed, start=start.date()):
+    for path in generate(
+        folder, rows=rows, sessions=sessions, symbols=symbols, seed=seed, start=parse_date(start, "--start")
+    ):
         typer.echo(path)
 
 

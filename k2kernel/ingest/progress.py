@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import PurePath
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 class Progress(Protocol):
@@ -59,7 +62,7 @@ class ProgressBar:
         self._bar = Progress(
             *columns, console=console, transient=not console.is_jupyter, disable=not _is_shown(console)
         )
-        self._tasks: dict[tuple[str, str], int] = {}
+        self._tasks: dict[tuple[str, str], TaskID] = {}
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -75,7 +78,7 @@ class ProgressBar:
         key = (file, phase)
         if key not in self._tasks:
             self._tasks[key] = self._bar.add_task(f"{phase} {PurePath(file).name}", total=total or None)
-        self._bar.update(self._tasks[key], advance=nbytes)  # type: ignore[arg-type]  # a TaskID is an int
+        self._bar.update(self._tasks[key], advance=nbytes)
 
 
 def _is_shown(console: object) -> bool:

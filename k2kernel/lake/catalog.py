@@ -25,6 +25,8 @@ _NAME = "k2"
 _BUSY_SECONDS = 60
 """How long SQLite waits for another process's commit."""
 
+_CATALOG_TABLES = ("iceberg_tables", "iceberg_namespace_properties")
+
 _EXACT_STATISTICS = ("symbol", "venue", "source", "status")
 """Columns whose bounds are kept whole: reads and `replace` tell files apart by them."""
 
@@ -62,11 +64,11 @@ def _connect_rest(settings: Settings) -> Catalog:
 def _connect_sql(settings: Settings) -> Catalog:
     from pyiceberg.catalog.sql import SqlCatalog
 
-    try:
-        return SqlCatalog(_NAME, **_properties(settings))
-    except OperationalError:
-        # Two processes that make the catalog at once: the slower one finds its tables made.
-        return SqlCatalog(_NAME, **_properties(settings))
+    # Processes that make the catalog at once: each of its two tables may be found made by another just then.
+    for _ in _CATALOG_TABLES:
+        with suppress(OperationalError):
+            return SqlCatalog(_NAME, **_properties(settings))
+    return SqlCatalog(_NAME, **_properties(settings))
 
 
 def _properties(settings: Settings) -> dict[str, str]:

@@ -35,7 +35,7 @@ class _StillFree(AssertTableUUID):
 
     expiring: frozenset[int] = Field(exclude=True)
 
-    def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]
+    def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]  # as its base does
         """CommitFailedException where the requirement is not met."""
         super().validate(base_metadata)
         assert base_metadata is not None  # noqa: S101 - the line above has looked

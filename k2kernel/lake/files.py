@@ -164,9 +164,12 @@ class _Decoder:
     """Turns the entries of one manifest into ours."""
 
     def __init__(self, name: str, metadata: TableMetadata, spec_id: int) -> None:
+        from pyiceberg.types import PrimitiveType
+
         self._name, self._spec_id = name, spec_id
         spec = metadata.specs()[spec_id]
-        ids = {field.name: (field.field_id, field.field_type) for field in metadata.schema().fields}
+        columns = ((field.name, field.field_id, field.field_type) for field in metadata.schema().fields)
+        ids = {column: (number, kind) for column, number, kind in columns if isinstance(kind, PrimitiveType)}
         self._columns = {column: ids.get(column) for column in _STATED}
         session = ids.get("session")
         positions = [at for at, field in enumerate(spec.fields) if session and field.source_id == session[0]]
@@ -218,8 +221,8 @@ class _Decoder:
         field_id, field_type = known
         low, high = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
         return (
-            None if low is None else from_bytes(field_type, low),  # type: ignore[arg-type]
-            None if high is None else from_bytes(field_type, high),  # type: ignore[arg-type]
+            None if low is None else from_bytes(field_type, low),
+            None if high is None else from_bytes(field_type, high),
         )
 
     def _nulls(self, file: DataFile, column: str) -> int | None:

@@ -181,9 +181,9 @@ class Lake:
         compaction has put them and whether or not those snapshots are kept.
         """
         moment = from_ns(instant)
-        ingests = [ingest for ingest in self.provenance(name, snapshot_id) if ingest.committed_at is not None]
-        until = [ingest.ts_ingest for ingest in ingests if ingest.committed_at <= moment]  # type: ignore[operator]
-        since = [ingest.ts_ingest for ingest in ingests if ingest.committed_at > moment]  # type: ignore[operator]
+        stamps = [(ingest.committed_at, ingest.ts_ingest) for ingest in self.provenance(name, snapshot_id)]
+        until = [stamp for committed, stamp in stamps if committed is not None and committed <= moment]
+        since = [stamp for committed, stamp in stamps if committed is not None and committed > moment]
         # Rows of other programs' commits have no record: their own stamps decide.
         foreign = min([moment, *(stamp - timedelta(microseconds=1) for stamp in since)])
         return max([foreign, *until])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,8 +67,8 @@ class Maintenance:
         if dry_run:
             return self._would_compact(name, before, chosen, note)
         if chosen:
-            of = lambda table: self.tables.files(name, table)  # noqa: E731
-            Compaction(name, self.tables.writer, lambda: self.tables.load(name), of, rows).run(chosen)
+            load, files = partial(self.tables.load, name), partial(self.tables.files, name)
+            Compaction(name, self.tables.writer, load, files, rows).run(chosen)
         return self._report(name, "compact", before, note=note)
 
     def _would_compact(self, name: str, before: Table, chosen: list[Group], note: str) -> Upkeep:

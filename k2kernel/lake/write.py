@@ -190,7 +190,9 @@ def _storing(location: str) -> Iterator[None]:
 
     try:
         yield
-    except (duckdb.IOException, OSError) as exc:
+    except OSError as exc:
+        raise StorageFault(location, exc.strerror or str(exc)) from exc
+    except duckdb.IOException as exc:
         code = re.search(r'"errno":"(\d+)"', str(exc))
         raise StorageFault(location, os.strerror(int(code[1])) if code else str(exc)) from exc
 
