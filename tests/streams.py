@@ -6,9 +6,11 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from k2kernel.config import Settings
 from k2kernel.services import Kafka, Registry, missing
 from tests.support import missing_service
 
@@ -22,6 +24,10 @@ class Services:
 
     bootstrap: str
     registry_url: str
+
+    def settings(self, home: Path) -> Settings:
+        """The settings of a lake at `home` that knows them."""
+        return Settings(home=home, kafka_bootstrap=self.bootstrap, schema_registry_url=self.registry_url)
 
     @property
     def environment(self) -> dict[str, str]:

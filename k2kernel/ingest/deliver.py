@@ -189,10 +189,10 @@ def _provenance(
     claims: Sequence[Claim], rows: pl.DataFrame, rejected: pl.DataFrame, stamp: datetime, extra: Mapping[str, str]
 ) -> Provenance:
     good, bad = _by_source(rows), _by_source(rejected)
-    records = (
-        SourceRecord(each.source, each.source, 0, each.start, each.end, good.get(each.source, 0), bad.get(each.source, 0))
-        for each in claims
-    )
+    records = []
+    for each in claims:
+        counts = good.get(each.source, 0), bad.get(each.source, 0)
+        records.append(SourceRecord(each.source, each.source, 0, each.start, each.end, *counts))
     return Provenance(tuple(records), "", "", stamp, extra=extra)
 
 

@@ -96,8 +96,10 @@ def _of_schema(
         return nothing, [_Faults("schema", at, [reason] * len(at), number)]
     frame, good, bad = decode(schema, [messages.values[each] or b"" for each in at])
     faults = [_Faults("decode", [at[each.number] for each in bad], [each.reason for each in bad], number)]
-    numbers = pl.Series("__number", at, pl.Int64) if len(good) == len(at) else pl.Series(
-        "__number", [at[each] for each in good], pl.Int64
+    numbers = (
+        pl.Series("__number", at, pl.Int64)
+        if len(good) == len(at)
+        else pl.Series("__number", [at[each] for each in good], pl.Int64)
     )
     rows, wrong = _checked(messages, frame.with_columns(numbers), number)
     return rows, [*faults, *wrong]

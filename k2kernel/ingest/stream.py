@@ -202,10 +202,10 @@ class Stream:
         for each in found.values() if self.how.bad is Bad.suspend else ():
             for row in each.rejected.head(1).iter_rows(named=True):
                 where = f"{row['source']} at {row['source_offset']}"
-                raise StreamFault(where, row["reason"], "Nothing of its batch was committed; go on with skip or dead_letter")
+                raise StreamFault(where, row["reason"], "Its batch was not committed; go on with skip or dead_letter")
 
     def _hold(self, exc: RegistryDown) -> None:
-        """Keep the batch, fetch nothing more, and try again shortly: a registry that is away says nothing about rows."""
+        """Keep the batch, fetch no more, and try again shortly: a registry that is away says nothing about rows."""
         if not self._held_until:
             _LOG.warning("waiting: %s", exc)
             self._source.pause()

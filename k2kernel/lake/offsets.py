@@ -1,4 +1,4 @@
-"""How far a table has taken each partition of a stream in: carried in every snapshot's summary, checked by every commit.
+"""How far a table has each partition of a stream: carried in every snapshot's summary, checked by every commit.
 
 `k2.offsets` is `{topic: {partition: [start, end]}}`, half-open and merged over all commits, and `k2.writers` the writer
 and the epoch of the last commit of each. A commit must begin where the table ends: whatever a second writer, one that

@@ -57,7 +57,8 @@ class Published:
 
 
 class Producer:
-    """Publishes rows of event tables. Use it as a context: leaving it waits until every row is delivered or told.
+    """Publishes rows of event tables. Use it as a context: leaving it waits until every row is delivered or told, and
+    closes the registry's connections.
 
     `partitions` is how many a new topic gets; a topic that has another number is an error where it was stated.
     `register` is whether new schemas may be registered. Rows that cannot be delivered within `timeout` seconds end in a
@@ -106,6 +107,7 @@ class Producer:
 
     def __exit__(self, *raised: object) -> None:
         self.flush()
+        self._registry.close()
 
     @property
     def sent(self) -> int:
@@ -135,12 +137,12 @@ class Producer:
         for (topic,), part in pl.read_parquet(path).partition_by("topic", as_dict=True, maintain_order=True).items():
             self._produce(str(topic), part["key"].to_list(), part["value"].to_list(), None)
 
-    def flush(self, progress: Callable[[int, int], object] | None = None) -> Published:
-        """Wait until every row is delivered or has failed; `progress` is told rows done and all rows."""
+    def flush(self, progress: Callable[[int], object] | None = None) -> Published:
+        """Wait until every row is delivered or has failed; `progress` is told how many are done."""
         while self.waiting:
             self._producer.flush(_POLL_S)
             if progress is not None:
-                progress(self.sent - self.waiting, self.sent)
+                progress(self.sent - self.waiting)
         lost = None if self._lost is None else str(self._lost.path)
         if self._lost is not None:
             self._lost.close()
@@ -158,7 +160,9 @@ class Producer:
             self._make_room(len(values), sum(map(len, values)))
             batch = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
             if self._producer.produce_batch(topic, batch, on_delivery=self._report) != len(batch):
-                raise StreamFault(topic, f"rows were refused: {next(row['_error'] for row in batch if '_error' in row)}")
+                raise StreamFault(
+                    topic, f"rows were refused: {next(row['_error'] for row in batch if '_error' in row)}"
+                )
         else:
             for key, value, header in zip(keys, values, headers, strict=True):
                 self._insist(topic, value, key, headers=header)
@@ -230,7 +234,9 @@ class Producer:
             admin.create_topics([wanted], operation_timeout=_ADMIN_S)[topic].result(_ADMIN_S)
         except KafkaException as exc:
             if exc.args[0].name() != "TOPIC_ALREADY_EXISTS":
-                raise StreamFault(f"topic {topic}", f"cannot be made: {exc.args[0].str()}", "Is the broker up?") from exc
+                raise StreamFault(
+                    f"topic {topic}", f"cannot be made: {exc.args[0].str()}", "Is the broker up?"
+                ) from exc
 
     def _check_partitions(self, topic: str, count: int) -> None:
         if self._partitions is not None and count != self._partitions:

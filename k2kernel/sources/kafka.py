@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self
 
 from k2kernel.errors import InvalidParameter, MissingExtra, StreamFault
@@ -74,7 +75,9 @@ class KafkaSource:
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": int(session_timeout * 1_000),
                 "queued.max.messages.kbytes": buffer_kbytes,
-                "fetch.max.bytes": 16 * 1024 * 1024,
+                "queued.min.messages": 1_000_000,
+                "fetch.max.bytes": 32 * 1024 * 1024,
+                "max.partition.fetch.bytes": 16 * 1024 * 1024,
                 "fetch.wait.max.ms": 100,
             }
         )
@@ -82,7 +85,9 @@ class KafkaSource:
     def __enter__(self) -> Self:
         topics = self._topics()
         if self._group is not None:
-            self._client.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+            self._client.subscribe(
+                topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
             return self
         self._client.assign(self._all(topics))
         return self
@@ -92,19 +97,19 @@ class KafkaSource:
 
     def fetch(self, most: int, seconds: float) -> dict[Partition, Fetched]:
         """What came within `seconds`, at most `most` messages; StreamFault where a partition cannot be read on."""
+        messages = self._client.consume(min(most, _AT_ONCE), seconds)
+        events = [message for message in messages if message.error() is not None]
+        for message in events:
+            self._note(message.error(), message)
+        if events:
+            messages = [message for message in messages if message.error() is None]
         found: dict[Partition, Fetched] = {}
-        for message in self._client.consume(min(most, _AT_ONCE), seconds):
-            error = message.error()
-            if error is not None:
-                self._note(error, message)
-                continue
-            place = (message.topic(), message.partition())
-            fetched = found.get(place)
-            if fetched is None:
-                fetched = found[place] = Fetched()
-            fetched.values.append(message.value())
-            fetched.offsets.append(message.offset())
-        return found
+        for at, group in groupby(messages, _partition_of):
+            part = list(group)
+            fetched = found.setdefault(at, Fetched())
+            fetched.values += [message.value() for message in part]
+            fetched.offsets += [message.offset() for message in part]
+        return {at: fetched for at, fetched in found.items() if at in self._ends}
 
     def _note(self, error: Any, message: Message) -> None:
         """The end of a partition is remembered, what passes by itself is passed over."""
@@ -118,7 +123,7 @@ class KafkaSource:
         """True where everything was read that was there when the partitions were assigned."""
         known = (self._seen, *reached)
         return bool(self.partitions) and all(
-            max((where.get(at) or 0 for where in known)) >= self._ends[at] for at in self.partitions
+            max(where.get(at) or 0 for where in known) >= self._ends[at] for at in self.partitions
         )
 
     def seek(self, starts: Mapping[Partition, int | None]) -> None:
@@ -160,7 +165,9 @@ class KafkaSource:
             found = [name for name in self._given if name in known]
         missing = [name for name in self._given or () if name not in known]
         if missing or not found:
-            raise StreamFault(missing[0] if missing else "Kafka", "there is no such topic" if missing else "has no topic")
+            raise StreamFault(
+                missing[0] if missing else "Kafka", "there is no such topic" if missing else "has no topic"
+            )
         return found
 
     def _all(self, topics: Iterable[str]) -> list[TopicPartition]:
@@ -199,6 +206,10 @@ class KafkaSource:
                 problem = f"ends at {high}, but the table has it up to {offset}: it was made anew or truncated"
             raise StreamFault(where, problem, "Nothing was read; publish to a new topic, or roll the table back")
         return TopicPartition(*partition, offset)
+
+
+def _partition_of(message: Message) -> Partition:
+    return message.topic(), message.partition()
 
 
 def _places(partitions: Iterable[Partition]) -> list[TopicPartition]:
