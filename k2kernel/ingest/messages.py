@@ -108,7 +108,8 @@ def _of_schema(
 def _checked(messages: Messages, frame: pl.DataFrame, number: int) -> tuple[pl.DataFrame, list[_Faults]]:
     """The contract's columns and types; rows that break the contract become faults."""
     table = schemas.TABLES[messages.table]
-    casts, reasons = [], []
+    casts: list[pl.Expr] = []
+    reasons: list[tuple[str, pl.Expr]] = []
     for column in table.columns:
         if column.name not in schemas.RECEIVED:
             casts.append(_cast(table, column.name, frame))

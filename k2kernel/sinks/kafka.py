@@ -161,7 +161,7 @@ class Producer:
             batch = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
             if self._producer.produce_batch(topic, batch, on_delivery=self._report) != len(batch):
                 raise StreamFault(
-                    topic, f"rows were refused: {next(row['_error'] for row in batch if '_error' in row)}"
+                    topic, f"rows were refused: {next(row['_error'] for row in batch if '_error' in row)!r}"
                 )
         else:
             for key, value, header in zip(keys, values, headers, strict=True):
@@ -222,7 +222,7 @@ class Producer:
     def _ensure(self, topic: str) -> None:
         """Make the topic where it is missing."""
         from confluent_kafka import KafkaException
-        from confluent_kafka.admin import NewTopic
+        from confluent_kafka.cimpl import NewTopic
 
         admin = _admin(self._bootstrap)
         try:

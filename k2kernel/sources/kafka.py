@@ -114,7 +114,7 @@ class KafkaSource:
     def _note(self, error: Any, message: Message) -> None:
         """The end of a partition is remembered, what passes by itself is passed over."""
         if error.name() == "_PARTITION_EOF":
-            self._seen[message.topic(), message.partition()] = message.offset()
+            self._seen[_partition_of(message)] = message.offset() or 0
         elif error.name() not in _TRANSIENT and not error.retriable():
             where = "Kafka" if message.topic() is None else f"{message.topic()}/{message.partition()}"
             raise StreamFault(where, f"cannot be read on: {error.str()}", "See the broker's log")
@@ -209,7 +209,7 @@ class KafkaSource:
 
 
 def _partition_of(message: Message) -> Partition:
-    return message.topic(), message.partition()
+    return str(message.topic()), int(message.partition() or 0)
 
 
 def _places(partitions: Iterable[Partition]) -> list[TopicPartition]:
