@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import httpx
 
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
-_TIMEOUT_S = 10.0
-_ATTEMPTS, _WAIT_S = 4, 0.2
+_TIMEOUT_S = 5.0
+_ATTEMPTS, _WAIT_S = 3, 0.2
 
 
 class RegistryDown(StreamFault):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from k2kernel.decode import Decoded
     from k2kernel.ingest import Options, Progress, Receipt
     from k2kernel.ingest.audit import Audit
+    from k2kernel.ingest.letters import Letters, Retried
     from k2kernel.ingest.publish import Sent
     from k2kernel.ingest.stream import Stream
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot
@@ -336,6 +337,20 @@ class Workbench:
         if "lake" not in self.__dict__:
             self.init()
         return Stream(self.lake, *self._services(), topics, group=group, how=How(rows, nbytes, seconds, Bad(bad)))
+
+    def dead_letters(self) -> Letters:
+        """The messages of streams that were no rows: list them, try them again, drop them; see `Letters`."""
+        from k2kernel.ingest.letters import Letters
+
+        return Letters(self.lake)
+
+    def retry(self, source: str | None = None, offset: int | None = None, error: str | None = None) -> Retried:
+        """Read open dead letters of a selection (None: any) again; those that are rows now are restored, each once."""
+        from k2kernel.wire import Registry
+
+        with Registry(self._services()[1]) as registry:
+            letters = self.dead_letters()
+            return letters.retry(registry, letters.open(source, offset, error))
 
     def audit(self) -> Audit:
         """Whether the offsets that streams committed leave no gap, overlap nowhere, and have their rows."""
