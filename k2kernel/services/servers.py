@@ -137,7 +137,7 @@ class Kafka:
 
 @dataclass
 class Registry:
-    """A schema registry on the loopback address that keeps its data in memory."""
+    """A schema registry on the loopback address that keeps its schemas under `folder`."""
 
     folder: Path
     heap: str = "320m"
@@ -157,7 +157,7 @@ class Registry:
             "-Dquarkus.http.host=127.0.0.1",
             f"-Dquarkus.http.port={self._port}",
             f"-Dquarkus.management.port={free_ports(1)[0]}",
-            f"-Duser.dir={self.folder}",
+            f"-Dquarkus.datasource.jdbc.url=jdbc:h2:file:{self.folder}/schemas",
             "-jar",
             str(next((cache() / "registry").glob("*-runner.jar"))),
             heap=self.heap,

@@ -164,10 +164,10 @@ class KafkaSource:
         else:
             found = [name for name in self._given if name in known]
         missing = [name for name in self._given or () if name not in known]
-        if missing or not found:
-            raise StreamFault(
-                missing[0] if missing else "Kafka", "there is no such topic" if missing else "has no topic"
-            )
+        if missing:
+            raise StreamFault(f"topic {missing[0]}", "there is none of this name", "Produce to it first")
+        if not found:
+            raise StreamFault("Kafka", "has no topic market.<asset class>.<kind>.<venue>", "Produce to one first")
         return found
 
     def _all(self, topics: Iterable[str]) -> list[TopicPartition]:
