@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,9 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     folder = tmp_path_factory.mktemp("services")
     kafka, registry = Kafka(folder / "kafka"), Registry(folder / "registry")
     try:
-        yield Services(kafka.start().bootstrap, registry.start().url)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda server: server.start(), (kafka, registry)))
+        yield Services(kafka.bootstrap, registry.url)
     finally:
         registry.stop()
         kafka.stop()

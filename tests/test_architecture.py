@@ -39,6 +39,7 @@ LEVELS = {
     "query": 4,
     "replay": 5,
     "quality": 5,
+    "streaming": 5,
     "workbench": 6,
     "": 7,  # the package root: what `import k2kernel` offers
     "plots": 7,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from k2kernel.cli.load import options_of
-from k2kernel.cli.output import Output, frame, records
+from k2kernel.cli.output import Output, frame, records, write
 from k2kernel.cli.query import Format, Limit
 from k2kernel.cli.shared import Home, say, workbench
 
 if TYPE_CHECKING:
-    import polars as pl
+    import pyarrow as pa
 
 app = typer.Typer(
     help="Files to Kafka, and Kafka into the lake, exactly once.",
@@ -90,9 +90,13 @@ def sink(
 ) -> None:
     """Stream topics into the lake until interrupted; a stop takes about a second and loses nothing."""
     stream = workbench(home).stream(topics or None, group=group, rows=rows, nbytes=nbytes, seconds=seconds, bad=bad)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stream.stop())
-    typer.echo(str(stream.run(max_messages, until_end=until_end)))
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stream.stop()) for number in numbers]
+    try:
+        typer.echo(str(stream.run(max_messages, until_end=until_end)))
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @app.command()
@@ -118,7 +122,8 @@ def list_letters(
     """Messages that were no rows, and why."""
     found = workbench(home).dead_letters()
     chosen = found.all() if every else found.open(source, None, error)
-    _print(chosen.select(_LETTER).head(limit or (_SHOWN if output is Output.table else len(chosen))), output)
+    shown = limit or (_SHOWN if output is Output.table else len(chosen))
+    _print(chosen.select(_LETTER).head(shown).to_arrow(), output)
 
 
 @letters.command()
@@ -136,7 +141,11 @@ def show(
 @letters.command()
 def retry(source: Source = None, offset: Offset = None, error: Fault = None, home: Home = None) -> None:
     """Read messages again; those that are rows now are restored, each once. Exit status 1 where some are still bad."""
-    found = workbench(home).retry(source, offset, error)
+    from k2kernel.streaming import services
+
+    bench = workbench(home)
+    letters = bench.dead_letters()
+    found = letters.retry(services(bench.settings)[1], letters.open(source, offset, error))
     typer.echo(str(found))
     raise typer.Exit(1 if len(found.still) else 0)
 
@@ -148,10 +157,7 @@ def drop(source: Source = None, offset: Offset = None, error: Fault = None, home
     typer.echo(f"{found.drop(found.open(source, offset, error)):,} dropped")
 
 
-def _print(found: pl.DataFrame, output: Output) -> None:
-    from k2kernel.cli.output import write
-
-    table = found.to_arrow()
+def _print(table: pa.Table, output: Output) -> None:
     if output is Output.table:
         frame(table)
     else:

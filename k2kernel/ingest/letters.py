@@ -61,8 +61,12 @@ class Letters:
         tests = [pl.col(name) == value for name, value in wanted.items() if value is not None]
         return self.all().filter(*tests)
 
-    def retry(self, registry: Registry, chosen: pl.DataFrame) -> Retried:
+    def retry(self, registry_url: str, chosen: pl.DataFrame) -> Retried:
         """Read letters again: those that are rows now go to their table, each once whoever else tries."""
+        with Registry(registry_url) as registry:
+            return self._retry(registry, chosen)
+
+    def _retry(self, registry: Registry, chosen: pl.DataFrame) -> Retried:
         restored: dict[str, int] = {}
         still = []
         for (table,), part in chosen.partition_by("target", as_dict=True, maintain_order=True).items():

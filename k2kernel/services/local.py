@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,8 +49,8 @@ class LocalServices:
         self.down()
         kafka, registry = Kafka(self.folder / "kafka", brokers), Registry(self.folder / "registry")
         try:
-            kafka.start()
-            registry.start()
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda server: server.start(), (kafka, registry)))
         except BaseException:
             kafka.stop()
             registry.stop()

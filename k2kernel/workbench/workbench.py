@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from k2kernel.decode import Decoded
     from k2kernel.ingest import Options, Progress, Receipt
     from k2kernel.ingest.audit import Audit
-    from k2kernel.ingest.letters import Letters, Retried
+    from k2kernel.ingest.letters import Letters
     from k2kernel.ingest.publish import Sent
     from k2kernel.ingest.stream import Stream
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot
@@ -262,81 +262,36 @@ class Workbench:
         """History as one ordered, pinned, resumable stream; see `ReplayEngine.replay` for the words."""
         return self.replays.replay(symbols, kinds, **words)
 
-    def producer(
-        self,
-        *,
-        asset_class: str | None = None,
-        partitions: int | None = None,
-        compression: str = "lz4",
-        timeout: float = 120.0,
-    ) -> Producer:
-        """A producer of events, to be used in a `with`: see `Producer`, whose `send` takes frames.
+    def producer(self, **words: Any) -> Producer:
+        """A producer of trades and quotes; see `open_producer` for the words."""
+        from k2kernel.streaming import open_producer
 
-        Topics are `market.<asset class>.<kind>.<venue>`; without `asset_class` it is the venue's own. Rows that are not
-        delivered within `timeout` seconds end in a file in the lake's home.
-        """
-        from k2kernel.calendars import venue
-        from k2kernel.sinks.kafka import Producer
-        from k2kernel.wire import Registry
-
-        home = self.settings.home
-        bootstrap, registry = self._services()
-        return Producer(
-            bootstrap,
-            Registry(registry),
-            asset_class=asset_class or (lambda code: venue(code, home).asset_class or "other"),
-            partitions=partitions,
-            compression=compression,
-            register=self.settings.schema_register,
-            undelivered=home / "undelivered",
-            timeout=timeout,
-        )
+        return open_producer(self.settings, **words)
 
     def produce(
         self,
         paths: Paths,
         profile: str | Path,
         *,
-        symbol: str | None = None,
-        venue: str | None = None,
         options: Mapping[str, str] | None = None,
         max_rejects: float = 0.01,
         progress: bool | Progress = False,
         **words: Any,
     ) -> list[Sent]:
         """Publish files (paths or globs) by a profile, as `ingest` loads them; `words` are those of `producer`."""
-        from k2kernel import ingest
-        from k2kernel.ingest.publish import publish_file
+        from k2kernel.streaming import produce
 
-        wanted = self._options(symbol, venue, options, False, False, max_rejects)
-        chosen = self.profile(profile)
-        bar = ingest.ProgressBar() if progress is True else nullcontext(progress or ingest.silent)
-        with bar as tell, self.producer(**words) as producer:
-            home, lake = self.settings.home, self._lake_if_any
-            return [publish_file(lake, home, path, chosen, producer, wanted, tell) for path in expand(paths)]
+        wanted = self._options(None, None, options, False, False, max_rejects)
+        files, chosen = expand(paths), self.profile(profile)
+        return produce(self.settings, self._lake_if_any, files, chosen, wanted, progress, words)
 
-    def stream(
-        self,
-        topics: Sequence[str] | None = None,
-        *,
-        group: str | None = None,
-        rows: int = 500_000,
-        nbytes: int = 64 * 1024 * 1024,
-        seconds: float = 10.0,
-        bad: str = "dead_letter",
-    ) -> Stream:
-        """Topics (None: every `market.*` one) into the lake, exactly once: `Stream`, whose `run` or `start` begins it.
+    def stream(self, topics: Sequence[str] | None = None, **words: Any) -> Stream:
+        """Topics into the lake, exactly once; see `open_stream` for the words."""
+        from k2kernel.streaming import open_stream
 
-        A batch is committed after `rows`, `nbytes` or `seconds`, whichever comes first. `bad` messages are kept in
-        `dead_letter`, left out (`skip`), or stop the stream (`suspend`). Streams of one `group` share the partitions.
-        """
-        from k2kernel.ingest.stream import Bad, How, Stream
-
-        if bad not in list(Bad):
-            raise InvalidParameter("bad", bad, f"is none of {', '.join(Bad)}")
         if "lake" not in self.__dict__:
             self.init()
-        return Stream(self.lake, *self._services(), topics, group=group, how=How(rows, nbytes, seconds, Bad(bad)))
+        return open_stream(self.lake, topics, **words)
 
     def dead_letters(self) -> Letters:
         """The messages of streams that were no rows: list them, try them again, drop them; see `Letters`."""
@@ -344,29 +299,11 @@ class Workbench:
 
         return Letters(self.lake)
 
-    def retry(self, source: str | None = None, offset: int | None = None, error: str | None = None) -> Retried:
-        """Read open dead letters of a selection (None: any) again; those that are rows now are restored, each once."""
-        from k2kernel.wire import Registry
-
-        with Registry(self._services()[1]) as registry:
-            letters = self.dead_letters()
-            return letters.retry(registry, letters.open(source, offset, error))
-
     def audit(self) -> Audit:
         """Whether the offsets that streams committed leave no gap, overlap nowhere, and have their rows."""
         from k2kernel.ingest.audit import audit
 
         return audit(self.lake)
-
-    def _services(self) -> tuple[str, str]:
-        """The brokers and the registry of the settings."""
-        found = (self.settings.kafka_bootstrap, self.settings.schema_registry_url)
-        names = ("kafka_bootstrap", "schema_registry_url")
-        for name, value in zip(names, found, strict=True):
-            if value is None:
-                remedy = f"Set K2_{name.upper()}; `k2 services up` starts both and says how"
-                raise InvalidParameter(name, None, "is not set", remedy)
-        return str(found[0]), str(found[1])
 
     def at(self, as_of: AsOfLike = None) -> View:
         """The read verbs at one state of every table (None: now), whatever is written later.
