@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -57,6 +58,13 @@ class Feed:
         assert sorted(letters) == sorted(self.bad)
         verdict = self.bench.audit()
         assert verdict.ok, verdict.faults
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def trades(numbers: Iterable[int]) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from k2kernel.services import Kafka
-from tests.feeds import Feed, trades
+from tests.feeds import Feed, trades, wait_for
 from tests.streams import Services, need_servers
 
 
@@ -43,6 +43,7 @@ def test_a_broker_that_crashes_and_comes_back(cluster: Kafka, services: Services
     feed = Feed(Services(cluster.bootstrap, services.registry_url), tmp_path / ".k2")
     feed.publish(500)
     stream = feed.bench.stream([feed.topic], seconds=0.3).start()
+    wait_for(lambda: stream.done.messages > 0)
     published_while(feed, threading.Thread(target=cluster.restart, kwargs={"crash": True}), 2_000)
     stream.stop()
     feed.drain()
@@ -56,6 +57,7 @@ def test_three_brokers_of_which_each_crashes_once(cluster: Kafka, services: Serv
     feed = Feed(Services(cluster.bootstrap, services.registry_url), tmp_path / ".k2")
     feed.publish(500)
     stream = feed.bench.stream([feed.topic], seconds=0.5).start()
+    wait_for(lambda: stream.done.messages > 0)
     for number in range(3):
         crash = threading.Thread(target=cluster.restart, args=(number,), kwargs={"crash": True})
         published_while(feed, crash, 3_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,13 @@ from k2kernel.ingest.letters import Retried
 from k2kernel.schemas import QUOTES, TRADES
 from k2kernel.services import Registry
 from k2kernel.sinks.kafka import EVENT_HEADER, KafkaSink, Producer
-from tests.feeds import Feed, trades
+from tests.feeds import Feed, trades, wait_for
 from tests.streams import Services, fresh_class, need_servers
 
 
 @pytest.fixture
 def feed(services: Services, tmp_path: Path) -> Feed:
     return Feed(services, tmp_path / ".k2")
-
-
-def wait_for(done: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def k2(feed: Feed, *words: str) -> Any:

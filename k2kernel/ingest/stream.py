@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
@@ -91,8 +92,10 @@ class Stream:
         self.done = Streamed()
         self._registry = Registry(registry_url)
         self._delivery = Delivery(lake, self._registry, self.how.bad is Bad.dead_letter)
-        self._source = KafkaSource(bootstrap, topics, self._delivery.begin, self._lost, group=group)
-        self._batch, self._held_until, self._conflicts = Batch(), 0.0, 0
+        self._source = KafkaSource(bootstrap, topics, self._begin, self._lost, group=group)
+        self._batch, self._flying = Batch(), Batch()
+        self._flight: Future[Delivered] | None = None
+        self._held_until, self._conflicts = 0.0, 0
         self._left: int | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -139,27 +142,39 @@ class Stream:
         StreamFault where it cannot go on; WriterFenced where another writer has taken a partition over.
         """
         self._left = max_messages
-        with self._registry, self._source:
-            while True:
-                if not self._finished(until_end):
-                    self._take()
-                    if self._due():
-                        self._deliver()
-                elif not self._batch.rows or self._gives_up():
-                    return self.done
-                elif time.monotonic() < self._held_until:
-                    self._take()
-                else:
-                    self._deliver()
+        with self._registry, self._source, ThreadPoolExecutor(1, thread_name_prefix="k2-deliver") as self._worker:
+            while not self._ready_to_leave(until_end):
+                self._take()
+                if self._flight is not None and (self._flight.done() or self._full()):
+                    self._land()
+                if self._flight is None and self._due():
+                    self._launch()
+        return self.done
+
+    def _ready_to_leave(self, until_end: bool) -> bool:
+        """True where nothing more is to be read, and what was read is committed or left to the next start."""
+        while self._finished(until_end):
+            if self._flight is not None:
+                self._land()
+            elif self._batch.rows == 0 or (self._stopped.is_set() and self._gives_up()):
+                return True
+            elif time.monotonic() < self._held_until:
+                self._source.fetch(1, _WAIT_S)
+            else:
+                self._launch()
+        return False
 
     def _finished(self, until_end: bool) -> bool:
         """True where nothing more is to be read."""
         if self._stopped.is_set() or self._left == 0:
             return True
-        return until_end and self._source.at_end(self._batch.ends, self._delivery.next)
+        return until_end and self._source.at_end(self._batch.ends, self._flying.ends, self._delivery.next)
 
     def _gives_up(self) -> bool:
-        return self._stopped.is_set() and (self._batch.rows > _SMALL or self._held_until > 0)
+        return self._batch.rows > _SMALL or self._held_until > 0
+
+    def _full(self) -> bool:
+        return self._batch.rows >= self.how.rows or self._batch.nbytes >= self.how.nbytes
 
     def _take(self) -> None:
         """Read what comes next, never more than is wanted."""
@@ -175,28 +190,38 @@ class Stream:
             self._left += messages
 
     def _due(self) -> bool:
-        batch, how, now = self._batch, self.how, time.monotonic()
-        if not batch.rows or now < self._held_until:
+        now = time.monotonic()
+        if not self._batch.rows or now < self._held_until:
             return False
-        return batch.rows >= how.rows or batch.nbytes >= how.nbytes or now - batch.since >= how.seconds
+        return self._full() or now - self._batch.since >= self.how.seconds
 
-    def _deliver(self) -> None:
-        """Commit the batch, keep it for later, or forget it because the table has moved on."""
+    def _launch(self) -> None:
+        """Deliver the batch in another thread, while the next one is read."""
+        self._flying, self._batch = self._batch, Batch()
+        self._flight = self._worker.submit(self._deliver, self._flying)
+
+    def _deliver(self, batch: Batch) -> Delivered:
+        found = self._delivery.read(batch)
+        self._suspend(found)
+        return self._delivery.commit(batch, found)
+
+    def _land(self) -> None:
+        """Wait for the batch under way: it is committed, to be tried again, or void because its table has moved on."""
+        flight, self._flight = self._flight, None
+        batch, self._flying = self._flying, Batch()
+        if flight is None:
+            return
         try:
-            found = self._delivery.read(self._batch)
-            self._suspend(found)
-            delivered = self._delivery.commit(self._batch, found)
+            delivered = flight.result()
         except RegistryDown as exc:
-            self._hold(exc)
-            return
+            self._hold(exc, batch)
         except CommitConflict as exc:
-            self._go_back(exc)
-            return
-        self._release()
-        self._conflicts = 0
-        self.done = self.done.plus(self._batch.rows, delivered)
-        self._source.acknowledge(self._batch.ends)
-        self._batch = Batch()
+            self._go_back(exc, batch)
+        else:
+            self._release()
+            self._conflicts = 0
+            self.done = self.done.plus(batch.rows, delivered)
+            self._source.acknowledge(batch.ends)
 
     def _suspend(self, found: Mapping[str, Read]) -> None:
         for each in found.values() if self.how.bad is Bad.suspend else ():
@@ -204,31 +229,39 @@ class Stream:
                 where = f"{row['source']} at {row['source_offset']}"
                 raise StreamFault(where, row["reason"], "Its batch was not committed; go on with skip or dead_letter")
 
-    def _hold(self, exc: RegistryDown) -> None:
+    def _hold(self, exc: RegistryDown, batch: Batch) -> None:
         """Keep the batch, fetch no more, and try again shortly: a registry that is away says nothing about rows."""
         if not self._held_until:
             _LOG.warning("waiting: %s", exc)
             self._source.pause()
         self._held_until = time.monotonic() + _HOLD_S
+        for at, (values, offsets) in self._batch.parts.items():
+            batch.add(at, values, offsets)
+        self._batch = batch
 
     def _release(self) -> None:
         if self._held_until:
             self._source.resume()
         self._held_until = 0.0
 
-    def _go_back(self, exc: CommitConflict) -> None:
-        """Forget the batch and read on from where the tables end."""
+    def _go_back(self, exc: CommitConflict, batch: Batch) -> None:
+        """Forget what was read and read on from where the tables end."""
         self._conflicts += 1
         if self._conflicts > _CONFLICTS:
             raise exc
         _LOG.warning("going on from where the table ends: %s", exc)
         self._release()
-        self._want(self._batch.rows)
+        self._want(batch.rows + self._batch.rows)
         self._batch = Batch()
         self._source.seek(self._delivery.begin(list(self._source.partitions), again=True))
 
+    def _begin(self, partitions: Sequence[Partition]) -> dict[Partition, int | None]:
+        self._land()
+        return self._delivery.begin(partitions)
+
     def _lost(self, partitions: Sequence[Partition]) -> None:
         """Forget what was read of partitions that another member has now: it reads them from where the table ends."""
+        self._land()
         for at in partitions:
             self._want(self._batch.drop(at))
             self._delivery.next.pop(at, None)

@@ -6,7 +6,8 @@ The consumer group only shares partitions out; where to read from is the table's
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self
@@ -152,12 +153,8 @@ class KafkaSource:
 
     def _topics(self) -> list[str]:
         """The topics to read; StreamFault where one is missing, or none is there."""
-        from confluent_kafka import KafkaException
-
-        try:
+        with _answering():
             known = self._client.list_topics(timeout=_METADATA_S).topics
-        except KafkaException as exc:
-            raise StreamFault("Kafka", f"does not answer: {exc.args[0].str()}", "Check K2_KAFKA_BOOTSTRAP") from exc
         self._known = {name: sorted(known[name].partitions) for name in known}
         if self._given is None:
             found = [name for name in sorted(known) if _is_ours(name)]
@@ -187,15 +184,16 @@ class KafkaSource:
         self._client.incremental_unassign(list(places))
 
     def _assigned(self, partitions: Sequence[Partition]) -> list[TopicPartition]:
-        self.partitions += partitions
         starts = self._starts(partitions)
+        self.partitions += partitions
         return [self._place(partition, starts[partition]) for partition in partitions]
 
     def _place(self, partition: Partition, start: int | None) -> TopicPartition:
         """Where to read a partition from; StreamFault where the broker has not got that offset (any more)."""
         from confluent_kafka import TopicPartition
 
-        low, high = self._client.get_watermark_offsets(TopicPartition(*partition), timeout=_METADATA_S)
+        with _answering():
+            low, high = self._client.get_watermark_offsets(TopicPartition(*partition), timeout=_METADATA_S)
         self._ends[partition] = high
         offset = low if start is None else start
         if not low <= offset <= high:
@@ -206,6 +204,17 @@ class KafkaSource:
                 problem = f"ends at {high}, but the table has it up to {offset}: it was made anew or truncated"
             raise StreamFault(where, problem, "Nothing was read; publish to a new topic, or roll the table back")
         return TopicPartition(*partition, offset)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """StreamFault where the brokers do not answer a question."""
+    from confluent_kafka import KafkaException
+
+    try:
+        yield
+    except KafkaException as exc:
+        raise StreamFault("Kafka", f"does not answer: {exc.args[0].str()}", "Check K2_KAFKA_BOOTSTRAP") from exc
 
 
 def _partition_of(message: Message) -> Partition:
