@@ -34,7 +34,7 @@ test: lint .services  ## install and run every check: ruff, mypy, pytest
 test-long: .venv/.dev .services  ## the tests that take minutes
 	$(BIN)/pytest -q -m long
 
-bench: .venv/.run  ## measure against DuckDB and Polars; ROWS=1000000 for a quick look, JSON=file to keep it
+bench: .venv/.dev .services  ## measure against DuckDB and Polars; ROWS=1000000 for a quick look, JSON=file to keep it
 	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
 
 lint: .venv/.dev
