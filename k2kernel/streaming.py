@@ -11,7 +11,7 @@ from k2kernel.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from k2kernel.config import Settings
-    from k2kernel.ingest import Options, Progress
+    from k2kernel.ingest import Progress
     from k2kernel.ingest.publish import Sent
     from k2kernel.ingest.stream import Stream
     from k2kernel.lake import Lake
@@ -41,22 +41,29 @@ def open_producer(settings: Settings, *, asset_class: str | None = None, **words
     )
 
 
-def produce(  # noqa: PLR0917 - the door hands on what it got
+def produce(
     settings: Settings,
     lake: Lake | None,
     files: Iterable[Path],
     profile: Profile,
-    options: Options,
-    progress: bool | Progress,
-    words: Mapping[str, Any],
+    *,
+    options: Mapping[str, str] | None = None,
+    max_rejects: float = 0.01,
+    progress: bool | Progress = False,
+    **words: Any,
 ) -> list[Sent]:
-    """Publish files by a profile; `words` are those of `open_producer`."""
+    """Publish files by a profile, with the `options` that it asks for; `words` are those of `open_producer`.
+
+    FileFault, and nothing of the file published, where it cannot be decoded or more than `max_rejects` (0 to 1) of its
+    lines are bad. `progress=True` shows a bar.
+    """
     from k2kernel import ingest
     from k2kernel.ingest.publish import publish_file
 
+    wanted = ingest.Options(options or {}, max_rejects=max_rejects)
     bar = ingest.ProgressBar() if progress is True else nullcontext(progress or ingest.silent)
     with bar as tell, open_producer(settings, **words) as producer:
-        return [publish_file(lake, settings.home, path, profile, producer, options, tell) for path in files]
+        return [publish_file(lake, settings.home, path, profile, producer, wanted, tell) for path in files]
 
 
 def open_stream(

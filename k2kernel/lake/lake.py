@@ -310,6 +310,7 @@ class Lake:
         files: Sequence[str],
         provenance: Provenance,
         replace: Collection[str] = (),
+        *,
         made_for: Sequence[int | None] = (),
         claims: Sequence[Claim] = (),
     ) -> int:

@@ -268,22 +268,11 @@ class Workbench:
 
         return open_producer(self.settings, **words)
 
-    def produce(
-        self,
-        paths: Paths,
-        profile: str | Path,
-        *,
-        options: Mapping[str, str] | None = None,
-        max_rejects: float = 0.01,
-        progress: bool | Progress = False,
-        **words: Any,
-    ) -> list[Sent]:
-        """Publish files (paths or globs) by a profile, as `ingest` loads them; `words` are those of `producer`."""
+    def produce(self, paths: Paths, profile: str | Path, **words: Any) -> list[Sent]:
+        """Publish files (paths or globs) by a profile, as `ingest` loads them; see `produce` for the words."""
         from k2kernel.streaming import produce
 
-        wanted = self._options(None, None, options, False, False, max_rejects)
-        files, chosen = expand(paths), self.profile(profile)
-        return produce(self.settings, self._lake_if_any, files, chosen, wanted, progress, words)
+        return produce(self.settings, self._lake_if_any, expand(paths), self.profile(profile), **words)
 
     def stream(self, topics: Sequence[str] | None = None, **words: Any) -> Stream:
         """Topics into the lake, exactly once; see `open_stream` for the words."""
