@@ -20,7 +20,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long bench lint format lock clean
+.PHONY: .services help demo test test-long bench lint format lock clean
 
 help:  ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -28,13 +28,13 @@ help:  ## list what can be made
 demo: .venv/.run  ## install and run the main job; DATA=folder runs it on your own files
 	$(BIN)/k2 demo $(if $(DATA),--data "$(DATA)")
 
-test: lint  ## install and run every check: ruff, mypy, pytest
+test: lint .services  ## install and run every check: ruff, mypy, pytest
 	$(BIN)/pytest -q
 
-test-long: .venv/.dev  ## the tests that take minutes
+test-long: .venv/.dev .services  ## the tests that take minutes
 	$(BIN)/pytest -q -m long
 
-bench: .venv/.run  ## measure against DuckDB and Polars; ROWS=1000000 for a quick look, JSON=file to keep it
+bench: .venv/.dev .services  ## measure against DuckDB and Polars; ROWS=1000000 for a quick look, JSON=file to keep it
 	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
 
 lint: .venv/.dev
@@ -59,8 +59,18 @@ clean:  ## remove what make made; a lake (.k2) stays
 	@touch $@
 
 .venv/.dev: pyproject.toml uv.lock .venv/.run
-	$(SYNC) --extra dev
+	$(SYNC) --extra dev --extra kafka
 	@touch $@
+
+# The servers that streams are tested on; without Java or Maven their tests are skipped, in CI they fail.
+SERVICES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/k2kernel/services
+
+.services: $(if $(shell command -v java && command -v mvn),$(SERVICES)/.fetched)
+
+$(SERVICES)/.fetched: tests/services/pom.xml
+	rm -rf "$(SERVICES)"
+	mvn --quiet --batch-mode --file tests/services/pom.xml package -Dinto="$(SERVICES)"
+	@touch "$@"
 
 .uv/bin/uv:
 	@$(CHECK_PYTHON)

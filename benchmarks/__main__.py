@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import appends, data, ingest, joins, queries, replay
+from benchmarks import appends, data, ingest, joins, queries, replay, streams
 from benchmarks.report import HEADING, Report
 
-PARTS = ("ingest", "queries", "joins", "replay", "appends")
+PARTS = ("ingest", "queries", "joins", "replay", "appends", "streams")
 
 
 def main() -> None:
@@ -35,6 +35,8 @@ def main() -> None:
         replay.measure(report, home)
     if "appends" in chosen.only:
         appends.measure(report, folder, chosen.commits)
+    if "streams" in chosen.only:
+        streams.measure(report, folder, min(chosen.rows, streams.ROWS))
     if chosen.json:
         report.write(chosen.json)
 

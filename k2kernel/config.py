@@ -39,6 +39,11 @@ class Settings(BaseSettings):
     )
     replay_memory: str = Field(default="200MB", description="memory that DuckDB may use for replays, all together")
     replay_slice_rows: int = Field(default=250_000, ge=1_000, description="about how many rows a replay sorts at once")
+    kafka_bootstrap: str | None = Field(default=None, description="brokers, `host:port` with commas between")
+    schema_registry_url: str | None = Field(default=None, description="URL of the registry's Confluent API")
+    schema_register: bool = Field(
+        default=True, description="whether a producer may register schemas; in production `false`: only known ones"
+    )
     row_group_rows: int = Field(default=65_536, ge=2_048, description="rows in a Parquet row group")
 
     keep_last: int = Field(default=20, ge=1, description="newest states of a table that expiry always keeps")

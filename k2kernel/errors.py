@@ -24,6 +24,9 @@
     ├── CatalogUnreachable     the catalog that is configured does not answer
     ├── CommitConflict         another writer changed the table in a way that cannot be merged
     ├── UnsupportedTable       a table feature that reads cannot apply
+    ├── StreamFault            a stream that cannot go on: broker, registry, schema or message
+    │   └── WriterFenced       another writer has taken over a partition
+    ├── ServiceFault           a local server that cannot be started
     └── MissingExtra           an optional part that is not installed
 
 An error holds facts as attributes; its sentence ends in what to do.
@@ -245,6 +248,26 @@ class UnsupportedTable(K2Error):
     def __init__(self, table: str, problem: str, remedy: str) -> None:
         self.table = table
         super().__init__(f"{table}: {problem}", remedy)
+
+
+class StreamFault(K2Error):
+    """A stream cannot go on because of `where`: a broker, a registry, a topic, a message."""
+
+    def __init__(self, where: str, problem: str, remedy: str = "") -> None:
+        self.where = where
+        super().__init__(f"{where}: {problem}", remedy)
+
+
+class WriterFenced(StreamFault):
+    """Another writer has taken over `where`; what this one had not committed is the other's to deliver."""
+
+
+class ServiceFault(K2Error):
+    """The local server `name` cannot be started."""
+
+    def __init__(self, name: str, problem: str, remedy: str = "") -> None:
+        self.name = name
+        super().__init__(f"{name}: {problem}", remedy)
 
 
 class MissingExtra(K2Error):

@@ -1,6 +1,6 @@
 """The data contract: every table declared once, and what other systems call its types.
 
-A `Table` is a tuple of `Column`s; Arrow, Polars, DuckDB and Iceberg schemas are derived from it, never written
+A `Table` is a tuple of `Column`s; Arrow, Polars, DuckDB, Iceberg and Avro schemas are derived from it, never written
 beside it. Times are UTC; prices and sizes are exact `decimal(18, 8)`. Field ids belong to the catalog, which gives
 them out when it makes a table: code asks the Iceberg table for them.
 """
@@ -23,6 +23,9 @@ KINDS = ("quotes", "trades")
 SIDES = ("buy", "sell")
 STATUSES = ("cancelled", "superseded", "cancel", "correction", "order_cancel")
 CLOCKS = ("venue", "recv")
+
+RECEIVED = ("ts_ingest", "source", "source_offset")
+"""The columns that say how a row came into a table: who puts it there fills them."""
 
 DUCKDB_TYPES = {
     "string": "VARCHAR",
@@ -108,6 +111,12 @@ class Table:
         return {column.name: types[column.type] for column in self.columns}
 
     @cached_property
+    def avro(self) -> dict[str, Any]:
+        """The Avro schema of a message: the columns that a source knows, those of `RECEIVED` left out."""
+        fields = [_avro_field(column) for column in self.columns if column.name not in RECEIVED]
+        return {"type": "record", "name": self.name, "namespace": NAMESPACE, "fields": fields}
+
+    @cached_property
     def iceberg(self) -> IcebergSchema:
         """The Iceberg schema to make the table with; its ids are placeholders until the catalog gives out its own."""
         from pyiceberg.schema import Schema
@@ -149,6 +158,25 @@ def _iceberg_field(number: int, column: Column) -> Any:
         "list<string>": ice.ListType(1_000 + number, ice.StringType(), element_required=False),
     }
     return ice.NestedField(number, column.name, types[column.type], required=column.required, doc=column.doc)
+
+
+def _avro_field(column: Column) -> dict[str, Any]:
+    types: dict[str, Any] = {
+        "string": "string",
+        "date": {"type": "int", "logicalType": "date"},
+        "timestamptz": {"type": "long", "logicalType": "timestamp-micros"},
+        "int64": "long",
+        "int32": "int",
+        "bool": "boolean",
+        "binary": "bytes",
+        "decimal": {"type": "fixed", "size": 8, "logicalType": "decimal", "precision": 18, "scale": 8},
+        "list<string>": {"type": "array", "items": "string"},
+    }
+    kind = types[column.type]
+    if column.type == "decimal":
+        kind = {**kind, "name": f"{column.name}_decimal"}  # a fixed type is named, and a name declared once
+    field = {"name": column.name, "type": kind if column.required else ["null", kind], "doc": column.doc}
+    return field if column.required else {**field, "default": None}
 
 
 def _table(name: str, declaration: str, sort: str, partition: str | None = None) -> Table:

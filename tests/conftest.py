@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from k2kernel.config import Settings
+from tests.streams import services
 from tests.support import ROOT
+
+__all__ = ["services"]
 
 if TYPE_CHECKING:
     from k2kernel.lake import Lake

@@ -23,7 +23,8 @@ from tests.support import ROOT
 
 LEVELS = {
     "errors": 0,
-    "schemas": 1,
+    "schemas": 0,
+    "wire": 1,
     "times": 1,
     "config": 1,
     "metrics": 1,
@@ -38,6 +39,7 @@ LEVELS = {
     "query": 4,
     "replay": 5,
     "quality": 5,
+    "streaming": 5,
     "workbench": 6,
     "": 7,  # the package root: what `import k2kernel` offers
     "plots": 7,
@@ -58,9 +60,11 @@ HOMES = {
     "duckdb": {"decode.sql", "lake.history", "lake.write", "query"},
     "exchange_calendars": {"calendars"},
     "fastapi": {"panel_apps"},
+    "fastavro": {"wire.decode"},
+    "httpx": {"wire.registry"},
     "hvplot": {"plots"},
     "ipywidgets": {"widgets"},
-    "numpy": {"decode", "sample"},
+    "numpy": {"decode", "sample", "wire"},
     "pandas": {"query.result"},
     "panel": {"panel_apps"},
     "papermill": {"runs"},
@@ -75,6 +79,7 @@ HOMES = {
         "sample",
         "schemas",
         "sinks",
+        "wire",
         "workbench",
     },
     "prometheus_client": {"metrics"},
@@ -95,7 +100,7 @@ LIGHT = {"pydantic", "pydantic_settings", "prometheus_client"}
 COMES_WITH = {"pydantic": "pydantic_settings", "sqlalchemy": "pyiceberg"}
 """Libraries that are imported but come with a declared one."""
 
-EXTRAS = {"pandas": "notebook"}
+EXTRAS = {"confluent_kafka": "kafka", "fastavro": "kafka", "httpx": "kafka", "pandas": "notebook"}
 """Libraries of an extra: their absence is a MissingExtra, not an ImportError."""
 
 NOT_IMPORTED = {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from k2kernel.cli import load, profiles, query, replay, table
+from k2kernel.cli import load, profiles, query, replay, services, stream, table
 from k2kernel.cli.shared import Home, say, workbench
 from k2kernel.times import parse_date
 
@@ -20,6 +20,8 @@ app.command("ingest")(load.ingest)
 app.command("replay")(replay.replay)
 app.add_typer(query.app, name="query", help="Trades, quotes, bars, summaries, SQL and what there is.")
 app.add_typer(table.app, name="table", help="States of a table: name them, compare them, go back to one.")
+app.add_typer(stream.app, name="stream", help="Files to Kafka, and Kafka into the lake, exactly once.")
+app.add_typer(services.app, name="services", help="A broker and a schema registry on this machine.")
 app.add_typer(profiles.app, name="profiles", help="Vendor formats: list, describe, draft.")
 
 

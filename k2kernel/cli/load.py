@@ -35,7 +35,7 @@ def ingest(
 ) -> None:
     """Load files into the lake by a profile. Each file is one commit a table or nothing; again, it adds nothing."""
     bench = workbench(home)
-    options = _options(option, symbol, venue)
+    options = options_of(option, symbol, venue)
     if dry_run:
         for path in files:
             _preview(bench, path, profile, options)
@@ -78,7 +78,8 @@ def report(path: str, receipt: Receipt) -> None:
         )
 
 
-def _options(given: list[str] | None, symbol: str | None, venue: str | None) -> dict[str, str]:
+def options_of(given: list[str] | None, symbol: str | None, venue: str | None) -> dict[str, str]:
+    """The options of a profile as given on the command line."""
     options = {name: text for name, text in (("symbol", symbol), ("venue", venue)) if text is not None}
     return options | named("option", given)
 

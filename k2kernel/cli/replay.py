@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from k2kernel.replay import Replay
+    from k2kernel.workbench import Workbench
 
 query_app = app
 """`k2-query`, with this command in it."""
@@ -44,12 +45,14 @@ def replay(
     batch_size: Annotated[int, typer.Option(help="events handed on at once")] = 65_536,
     position: Annotated[str | None, typer.Option(help="go on from here: what an equal replay said at its end")] = None,
     digest: Annotated[bool, typer.Option("--digest", help="say the digest of the events at the end")] = False,
+    to_kafka: Annotated[bool, typer.Option("--to-kafka", help="publish the events, as k2 stream produce does")] = False,
     limit: Limit = None,
     output: Format = Output.table,
     home: Home = None,
 ) -> None:
     """Trades and quotes of several symbols in one order; at the end, on standard error, the position to go on from."""
-    found = workbench(home).replay(
+    bench = workbench(home)
+    found = bench.replay(
         symbol or None,
         kind or ("trades", "quotes"),
         venue=venue,
@@ -67,14 +70,26 @@ def replay(
         batch_rows=batch_size,
         position=position,
         digest=digest,
-        limit=_SHOWN if limit is None and output is Output.table else limit,
+        limit=_SHOWN if limit is None and output is Output.table and not to_kafka else limit,
     )
     for note in found.notes:
         say(note)
-    _write(found, output)
+    if to_kafka:
+        _publish(bench, found)
+    else:
+        _write(found, output)
     ran = found.ran()
     say(f"k2: {ran.events} events, {ran.state}{f'; digest {ran.digest}' if ran.digest else ''}")
     say(f"position: {ran.position}")
+
+
+def _publish(bench: Workbench, found: Replay) -> None:
+    from k2kernel.sinks.kafka import KafkaSink
+
+    with bench.producer() as producer:
+        sink = KafkaSink(producer)
+        found.publish(sink)
+        typer.echo(str(sink.published))
 
 
 def _write(found: Replay, output: Output) -> None:

@@ -2,6 +2,7 @@
 
 from k2kernel.lake.files import FileSet, LakeFile
 from k2kernel.lake.lake import Lake
+from k2kernel.lake.offsets import Claim
 from k2kernel.lake.pins import Pin
 from k2kernel.lake.provenance import Provenance, SourceRecord
 from k2kernel.lake.repeats import Repeat, Repeats
@@ -11,6 +12,7 @@ from k2kernel.lake.upkeep import Upkeep
 from k2kernel.lake.write import DataFile
 
 __all__ = [
+    "Claim",
     "DataFile",
     "FileSet",
     "Lake",

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import CommitConflict
-from k2kernel.lake import commit
+from k2kernel.lake import commit, offsets
+from k2kernel.lake.offsets import Claim
 from k2kernel.lake.provenance import COMMIT_KEY, Provenance, SourceRecord
-from k2kernel.lake.snapshots import head
+from k2kernel.lake.snapshots import ancestors, head
 from k2kernel.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Append:
-    """Files on their way into a table. `load` gives the table as it is committed now, `ingests` what stands in it."""
+    """Files on their way into a table. `load` gives the table as it is committed now, `ingests` what stands in it.
+
+    With `claims` the rows are those offsets of a stream, and the table must end where they begin; else their sources
+    must not be in it.
+    """
 
     name: str
     files: Sequence[str]
@@ -33,6 +38,7 @@ class Append:
     load: Callable[[], Table]
     ingests: Callable[[Table], list[Provenance]]
     made_for: Sequence[int | None] = ()
+    claims: Sequence[Claim] = ()
     id: str = field(default_factory=commit.new_commit_id)
     restamped: list[str] = field(default_factory=list)
     _described: list[DataFile] | None = None
@@ -61,11 +67,16 @@ class Append:
                 self.name, "another writer was quicker, and the rows were checked against what was there"
             )
         ingests = self.ingests(table)
-        self._refuse_repeated(ingests)
+        there = offsets.held(ancestors(table.metadata, head(table.metadata)))
+        if self.claims:
+            offsets.check(self.name, there, self.claims)
+        else:
+            self._refuse_repeated(ingests)
         self._keep_time_order(table, ingests)
         removed, kept = self.replacement.plan(table)
         added = [*self._manifested(table), *commit.describe_files(table, kept)]
-        return commit.commit(table, added, removed, {**self.provenance.summary(), COMMIT_KEY: self.id})
+        carried = offsets.summary(there, self.claims)
+        return commit.commit(table, added, removed, {**carried, **self.provenance.summary(), COMMIT_KEY: self.id})
 
     def _refuse_repeated(self, ingests: Sequence[Provenance]) -> None:
         ours: dict[str, list[SourceRecord]] = {}

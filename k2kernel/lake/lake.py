@@ -15,13 +15,14 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference, UnknownTable
-from k2kernel.lake import commit, pins, snapshots
+from k2kernel.lake import commit, offsets, pins, snapshots
 from k2kernel.lake.append import Append
 from k2kernel.lake.catalog import connect, create_table, create_tables, metadata_location
 from k2kernel.lake.derived import Rebuild
 from k2kernel.lake.files import FileSet, Manifests
 from k2kernel.lake.history import LOG, History
 from k2kernel.lake.names import Names
+from k2kernel.lake.offsets import Claim
 from k2kernel.lake.pins import Pin
 from k2kernel.lake.repeats import Repeats
 from k2kernel.lake.replacing import Replacement
@@ -320,13 +321,19 @@ class Lake:
         stored = self.files("trades", snapshot_id)
         return Repeats(self.table("trades"), self._writer, new, stored, sources=sources, leaving=leaving)
 
+    def offsets(self, name: str) -> dict[str, Claim]:
+        """How far the current state of a table has each `topic/partition`, and who wrote it last."""
+        return offsets.held(self.ancestors(name))
+
     def append(
         self,
         name: str,
         files: Sequence[str],
         provenance: Provenance,
         replace: Collection[str] = (),
+        *,
         made_for: Sequence[int | None] = (),
+        claims: Sequence[Claim] = (),
     ) -> int:
         """Commit data files in exactly one snapshot of main, with their provenance, and return its id.
 
@@ -335,6 +342,9 @@ class Lake:
         CommitConflict, and nothing committed, where a part of a source is in the table already (another writer may
         have been quicker), where `made_for` is given and another snapshot is current (None: none is), or where the
         commit keeps failing. The files are then the caller's to discard.
+
+        `claims` say that the rows (there may be none) are these offsets of a stream: each must begin where the table
+        ends, else CommitConflict; WriterFenced where a later writer has taken a partition over.
         """
         replacement = Replacement(name, replace, self._writer, lambda table: self._current_files(name, table))
         return Append(
@@ -346,6 +356,7 @@ class Lake:
             load=lambda: self.table(name),
             ingests=lambda table: self._provenance(name, table),
             made_for=made_for,
+            claims=claims,
         ).run()
 
     def rebuild(

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
     from k2kernel.decode import Decoded
     from k2kernel.ingest import Options, Progress, Receipt
+    from k2kernel.ingest.audit import Audit
+    from k2kernel.ingest.letters import Letters
+    from k2kernel.ingest.publish import Sent
+    from k2kernel.ingest.stream import Stream
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot, Upkeep
     from k2kernel.profiles import Profile
     from k2kernel.quality import Quality
     from k2kernel.query import Diff, Joins, Materialised, QueryEngine, Result, Summary
     from k2kernel.query.computed import Rows
     from k2kernel.replay import Replay, ReplayEngine
+    from k2kernel.sinks.kafka import Producer
     from k2kernel.workbench.view import View
 
 Paths = str | Path | Sequence[str | Path]
@@ -260,6 +265,38 @@ class Workbench:
     ) -> Replay:
         """History as one ordered, pinned, resumable stream; see `ReplayEngine.replay` for the words."""
         return self.replays.replay(symbols, kinds, **words)
+
+    def producer(self, **words: Any) -> Producer:
+        """A producer of trades and quotes; see `open_producer` for the words."""
+        from k2kernel.streaming import open_producer
+
+        return open_producer(self.settings, **words)
+
+    def produce(self, paths: Paths, profile: str | Path, **words: Any) -> list[Sent]:
+        """Publish files (paths or globs) by a profile, as `ingest` loads them; see `produce` for the words."""
+        from k2kernel.streaming import produce
+
+        return produce(self.settings, self._lake_if_any, expand(paths), self.profile(profile), **words)
+
+    def stream(self, topics: Sequence[str] | None = None, **words: Any) -> Stream:
+        """Topics into the lake, exactly once; see `open_stream` for the words."""
+        from k2kernel.streaming import open_stream
+
+        if "lake" not in self.__dict__:
+            self.init()
+        return open_stream(self.lake, topics, **words)
+
+    def dead_letters(self) -> Letters:
+        """The messages of streams that were no rows: list them, try them again, drop them; see `Letters`."""
+        from k2kernel.ingest.letters import Letters
+
+        return Letters(self.lake)
+
+    def audit(self) -> Audit:
+        """Whether the offsets that streams committed leave no gap, overlap nowhere, and have their rows."""
+        from k2kernel.ingest.audit import audit
+
+        return audit(self.lake)
 
     def at(self, as_of: AsOfLike = None) -> View:
         """The read verbs at one state of every table (None: now), whatever is written later.

@@ -1,0 +1,201 @@
+"""The commit protocol of streams: from a batch of messages to rows that are in the lake exactly once.
+
+Rows are written to data files that nobody sees yet. Then the tables are committed, dead letters first, each with the
+offsets that its rows are of; `Lake.append` refuses a commit that does not begin where its table ends. That commit is
+the only acknowledgement: a start, a conflict and a crash all go on from where the tables end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import polars as pl
+
+from k2kernel import schemas
+from k2kernel.errors import CommitConflict, WriterFenced
+from k2kernel.ingest.known import REJECTED
+from k2kernel.ingest.messages import Messages, Read, read
+from k2kernel.ingest.runs import Runs
+from k2kernel.lake import Claim, Lake, Provenance, SourceRecord
+from k2kernel.sources.kafka import Partition
+from k2kernel.wire import Registry, Topic
+
+BATCH = "batch"
+"""The key of a commit's extra facts: batch id, schema ids, event-time watermark."""
+
+
+@dataclass
+class Batch:
+    """What was read and is not committed: values and offsets by partition, since when, how many and how long."""
+
+    parts: dict[Partition, tuple[list[bytes | None], list[int]]] = field(default_factory=dict)
+    since: float = 0.0
+    rows: int = 0
+    nbytes: int = 0
+
+    @property
+    def ends(self) -> dict[Partition, int]:
+        """The offset after the last message of each partition."""
+        return {at: offsets[-1] + 1 for at, (_, offsets) in self.parts.items()}
+
+    def add(self, at: Partition, values: Sequence[bytes | None], offsets: Sequence[int]) -> None:
+        """More messages of a partition."""
+        known = self.parts.setdefault(at, ([], []))
+        known[0].extend(values)
+        known[1].extend(offsets)
+        self.rows += len(values)
+        self.nbytes += _nbytes(values)
+
+    def drop(self, at: Partition) -> int:
+        """Forget a partition; how many messages of it there were."""
+        values, _ = self.parts.pop(at, ([], []))
+        self.rows -= len(values)
+        self.nbytes -= _nbytes(values)
+        return len(values)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What became of a batch: rows by table, and how many messages were no rows."""
+
+    rows: Mapping[str, int]
+    rejected: int
+
+
+@dataclass
+class Delivery:
+    """One writer of streams into the lake, and how far it has each partition."""
+
+    lake: Lake
+    registry: Registry
+    keep_letters: bool = True
+    writer: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    next: dict[Partition, int | None] = field(default_factory=dict)
+    _letters: dict[str, int] = field(default_factory=dict)
+    _epochs: dict[str, int] = field(default_factory=dict)
+
+    def begin(self, partitions: Sequence[Partition], *, again: bool = False) -> dict[Partition, int | None]:
+        """Where the tables end, which is where to read from; None: they have nothing of the partition.
+
+        Each begin is a new epoch of its partitions, which fences their earlier writer, unless it is `again`.
+        """
+        held = {name: self.lake.offsets(name) for name in {REJECTED, *map(table_of, partitions)}}
+        for at in partitions:
+            source = source_of(at)
+            there, letters = held[table_of(at)].get(source), held[REJECTED].get(source)
+            if not again:
+                self._epochs[source] = 1 + max((each.epoch for each in (there, letters) if each), default=0)
+            self.next[at] = there.end if there else None
+            self._letters.pop(source, None)
+            if letters:
+                self._letters[source] = letters.end
+        return {at: self.next[at] for at in partitions}
+
+    def read(self, batch: Batch) -> dict[str, Read]:
+        """The rows and dead letters of a batch by table; RegistryDown where that cannot be told now."""
+        by_table: dict[str, Messages] = {}
+        for at, (values, offsets) in batch.parts.items():
+            table = table_of(at)
+            by_table.setdefault(table, Messages(table)).add(source_of(at), values, offsets)
+        return {table: read(messages, self.registry) for table, messages in by_table.items()}
+
+    def commit(self, batch: Batch, found: Mapping[str, Read]) -> Delivered:
+        """Write every data file, then commit table by table: dead letters first, and then rows.
+
+        CommitConflict where a table does not end where the batch begins (go on with `begin(again=True)`), WriterFenced
+        where another writer has taken over. What was committed before that stays, and is skipped by the next attempt.
+        """
+        rejected = pl.concat([each.rejected for each in found.values()])
+        letters = self._new_letters(rejected)
+        rows = {**({REJECTED: letters} if len(letters) else {}), **{table: each.rows for table, each in found.items()}}
+        claims = {table: self._claims(batch, table, letters) for table in rows}
+        stamp = datetime.now(UTC)
+        files = self._write(rows, stamp)
+        extra = {BATCH: _facts(found)}
+        try:
+            for table, frame in rows.items():
+                provenance = _provenance(claims[table], frame, rejected, stamp, extra)
+                self.lake.append(table, files[table], provenance, claims=claims[table])
+                files[table] = []
+        except (CommitConflict, WriterFenced):
+            # Nothing of this table was committed. After any other error that is not sure, and orphans do no harm.
+            self.lake.discard(path for paths in files.values() for path in paths)
+            raise
+        self._letters.update({claim.source: claim.end for claim in claims.get(REJECTED, ())})
+        self.next.update(batch.ends)
+        return Delivered({table: len(each.rows) for table, each in found.items()}, len(rejected))
+
+    def _write(self, rows: Mapping[str, pl.DataFrame], stamp: datetime) -> dict[str, list[str]]:
+        """The data files of each table; nobody sees them yet."""
+        with Runs(self.lake) as runs:
+            for table, frame in rows.items():
+                at = pl.lit(stamp, pl.Datetime("us", "UTC")).alias("ts_ingest")
+                runs.add(table, frame.with_columns(at).select(schemas.TABLES[table].names))
+            runs.finish()
+        return {table: [file.path for file in runs.hand_over(table)] for table in rows}
+
+    def _new_letters(self, rejected: pl.DataFrame) -> pl.DataFrame:
+        """The dead letters that an earlier attempt, which did not come to commit the rows, has not kept already."""
+        if not self.keep_letters or rejected.is_empty():
+            return rejected.clear()
+        durable = rejected["source"].replace_strict(self._letters, default=0, return_dtype=pl.Int64)
+        return rejected.filter(rejected["source_offset"] >= durable)
+
+    def _claims(self, batch: Batch, table: str, letters: pl.DataFrame) -> list[Claim]:
+        """The offsets that the batch brings to a table: of a stream's own table, or of those with new dead letters."""
+        wanted = set(letters["source"]) if table == REJECTED else None
+        claims = []
+        for at, end in batch.ends.items():
+            source, known = source_of(at), self.next[at]
+            start = batch.parts[at][1][0] if known is None else known
+            if wanted is None and table_of(at) == table:
+                claims.append(Claim(source, start, end, self.writer, self._epochs[source]))
+            elif wanted is not None and source in wanted:
+                claims.append(Claim(source, self._letters.get(source, start), end, self.writer, self._epochs[source]))
+        return claims
+
+
+def source_of(at: Partition) -> str:
+    """What rows of a partition have as their source."""
+    return f"{at[0]}/{at[1]}"
+
+
+def table_of(at: Partition) -> str:
+    """The table that a partition's rows go to."""
+    return Topic.parse(at[0]).kind
+
+
+def _nbytes(values: Sequence[bytes | None]) -> int:
+    return sum(len(value) for value in values if value is not None)
+
+
+def _facts(found: Mapping[str, Read]) -> str:
+    latest = [each.rows["ts_event"].max() for each in found.values() if len(each.rows)]
+    facts = {
+        "id": uuid.uuid4().hex,
+        "schema_ids": sorted({number for each in found.values() for number in each.schema_ids}),
+        "watermark": max(latest).isoformat() if latest else None,  # type: ignore[type-var, union-attr]
+    }
+    return json.dumps(facts, separators=(",", ":"))
+
+
+def _provenance(
+    claims: Sequence[Claim], rows: pl.DataFrame, rejected: pl.DataFrame, stamp: datetime, extra: Mapping[str, str]
+) -> Provenance:
+    good, bad = _by_source(rows), _by_source(rejected)
+    records = []
+    for each in claims:
+        counts = good.get(each.source, 0), bad.get(each.source, 0)
+        records.append(SourceRecord(each.source, each.source, 0, each.start, each.end, *counts))
+    return Provenance(tuple(records), "", "", stamp, extra=extra)
+
+
+def _by_source(frame: pl.DataFrame) -> dict[str, int]:
+    counts = frame["source"].value_counts()
+    return dict(zip(counts["source"], counts["count"], strict=True))

@@ -1,0 +1,110 @@
+"""A file to topics: decoded by a profile as a load would, published instead of written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from k2kernel.decode import Decoder
+from k2kernel.errors import FileFault
+from k2kernel.ingest.known import Options
+from k2kernel.ingest.lookups import resolve
+from k2kernel.ingest.order import SequenceCheck, SequenceDisorder, by_ordinal
+from k2kernel.ingest.progress import Phase, Progress, silent
+from k2kernel.lake import Lake
+from k2kernel.profiles import Profile
+from k2kernel.schemas import KINDS
+from k2kernel.sinks.kafka import Producer, Published
+from k2kernel.sources import Member, members
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of a file: its `lines`, `rejected` ones, those `skipped` by kind, and what was `published`."""
+
+    file: str
+    lines: int = 0
+    rejected: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    published: Published = field(default_factory=Published)
+
+    def __str__(self) -> str:
+        told = [f"{self.lines:,} lines", str(self.published)]
+        told += [f"{count:,} {kind} skipped" for kind, count in self.skipped.items()]
+        told += [f"{self.rejected:,} rejected"] if self.rejected else []
+        return f"{self.file}: {'; '.join(told)}"
+
+
+def publish_file(  # noqa: PLR0917 - as ingest_file, with where to
+    lake: Lake | None,
+    home: Path,
+    path: str | Path,
+    profile: Profile,
+    producer: Producer,
+    options: Options,
+    progress: Progress = silent,
+) -> Sent:
+    """Publish the trades and quotes of one file (every member of a zip), and wait until each is delivered or told.
+
+    A file that cannot be decoded, or of which more than the allowed share of lines is bad, is a `FileFault` before
+    anything of it is published; so it is read twice.
+    """
+    lookups = resolve(lake, profile)
+    made = [
+        (Decoder(profile, member, options.values, home, lookups), member)
+        for member in members(path, profile.file.members)
+    ]
+    found = [_inspect(decoder, member, options, progress) for decoder, member in made]
+    for (decoder, member), (_, by_line) in zip(made, found, strict=True):
+        _send(decoder, member, producer, progress, by_line=by_line)
+
+    phase = Phase(progress, str(path), "delivering", producer.sent)
+    done = 0
+
+    def tell(delivered: int) -> None:
+        nonlocal done
+        phase(delivered - done)
+        done = delivered
+
+    published = producer.flush(tell)
+    return _total(str(path), [sent for sent, _ in found], published)
+
+
+def _inspect(decoder: Decoder, member: Member, options: Options, progress: Progress) -> tuple[Sent, bool]:
+    """The account of a member, and whether its rows are ordered by their place, because their numbers are not."""
+    lines = rejected = 0
+    skipped: dict[str, int] = {}
+    by_line, check, first = False, SequenceCheck(), ""
+    tell = Phase(progress, member.name, "checking", 0)
+    for decoded in decoder.batches():
+        lines, rejected = lines + decoded.lines, rejected + len(decoded.rejected)
+        skipped = {kind: skipped.get(kind, 0) + decoded.skipped.get(kind, 0) for kind in {**skipped, **decoded.skipped}}
+        first = first or next((str(reason) for reason in decoded.rejected["reason"].head(1)), "")
+        try:
+            for table, frame in decoded.tables.items():
+                check.see(table, frame)
+        except SequenceDisorder:
+            by_line = True
+        tell(decoded.nbytes)
+    if rejected > options.max_rejects * lines:
+        problem = f"{rejected:,} of {lines:,} lines are bad, more than {options.max_rejects:.2%}. The first: {first}"
+        raise FileFault(member.name, problem, "Correct the profile, or allow more with --max-rejects")
+    return Sent(member.name, lines, rejected, skipped), by_line
+
+
+def _send(decoder: Decoder, member: Member, producer: Producer, progress: Progress, *, by_line: bool) -> None:
+    tell = Phase(progress, member.name, "publishing", 0)
+    for decoded in decoder.batches():
+        for table, frame in decoded.tables.items():
+            if table not in KINDS:
+                raise FileFault(member.name, f"has rows for {table}", "Only trades and quotes are events; ingest it")
+            producer.send(table, by_ordinal(frame) if by_line else frame)
+        tell(decoded.nbytes)
+
+
+def _total(path: str, parts: list[Sent], published: Published) -> Sent:
+    skipped: dict[str, int] = {}
+    for part in parts:
+        skipped = {kind: skipped.get(kind, 0) + part.skipped.get(kind, 0) for kind in {**skipped, **part.skipped}}
+    return Sent(path, sum(part.lines for part in parts), sum(part.rejected for part in parts), skipped, published)

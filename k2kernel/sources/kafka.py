@@ -1,0 +1,243 @@
+"""Topics as a source: messages by partition, from where a table ends.
+
+The consumer group only shares partitions out; where to read from is the table's word, not the group's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Self
+
+from k2kernel.errors import InvalidParameter, MissingExtra, StreamFault
+from k2kernel.wire import Topic
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message, TopicPartition
+
+_LOG = logging.getLogger("k2kernel.kafka")
+_LOG.addHandler(logging.NullHandler())
+
+_METADATA_S = 15.0
+_AT_ONCE = 20_000
+"""Messages that one call returns at most."""
+
+_TRANSIENT = {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MAX_POLL_EXCEEDED"}
+"""Errors that the client recovers from by itself."""
+
+Partition = tuple[str, int]
+"""A topic and the number of one of its partitions."""
+
+
+@dataclass
+class Fetched:
+    """Messages of one partition in their order, all at or after what was asked for: values, and their offsets."""
+
+    values: list[bytes | None] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+
+
+class KafkaSource:
+    """Reads `topics` (None: every event topic there is). Use it as a context; one thread at a time.
+
+    `starts` is asked for the first offset of each partition that this consumer gets (None: the oldest there is).
+    With a `group` the partitions are shared with its other members, and `lost` is told of those that go elsewhere;
+    without one, this consumer reads them all. At most `buffer_kbytes` of messages are fetched in advance.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Sequence[str] | None,
+        starts: Callable[[Sequence[Partition]], Mapping[Partition, int | None]],
+        lost: Callable[[Sequence[Partition]], object],
+        *,
+        group: str | None = None,
+        buffer_kbytes: int = 65_536,
+        session_timeout: float = 10.0,
+    ) -> None:
+        self._given, self._starts, self._lost, self._group = topics, starts, lost, group
+        self.partitions: list[Partition] = []
+        self._ends: dict[Partition, int] = {}
+        self._seen: dict[Partition, int] = {}
+        self._known: dict[str, list[int]] = {}
+        self._client = _client(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": group or "k2-no-group",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": int(session_timeout * 1_000),
+                "queued.max.messages.kbytes": buffer_kbytes,
+                "queued.min.messages": 1_000_000,
+                "fetch.max.bytes": 32 * 1024 * 1024,
+                "max.partition.fetch.bytes": 16 * 1024 * 1024,
+                "fetch.wait.max.ms": 100,
+            }
+        )
+
+    def __enter__(self) -> Self:
+        topics = self._topics()
+        if self._group is not None:
+            self._client.subscribe(
+                topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
+            return self
+        self._client.assign(self._all(topics))
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._client.close()
+
+    def fetch(self, most: int, seconds: float) -> dict[Partition, Fetched]:
+        """What came within `seconds`, at most `most` messages; StreamFault where a partition cannot be read on."""
+        messages = self._client.consume(min(most, _AT_ONCE), seconds)
+        events = [message for message in messages if message.error() is not None]
+        for message in events:
+            self._note(message.error(), message)
+        if events:
+            messages = [message for message in messages if message.error() is None]
+        found: dict[Partition, Fetched] = {}
+        for at, group in groupby(messages, _partition_of):
+            part = list(group)
+            fetched = found.setdefault(at, Fetched())
+            fetched.values += [message.value() for message in part]
+            fetched.offsets += [message.offset() for message in part]
+        return {at: fetched for at, fetched in found.items() if at in self._ends}
+
+    def _note(self, error: Any, message: Message) -> None:
+        """The end of a partition is remembered, what passes by itself is passed over."""
+        if error.name() == "_PARTITION_EOF":
+            self._seen[_partition_of(message)] = message.offset() or 0
+        elif error.name() not in _TRANSIENT and not error.retriable():
+            where = "Kafka" if message.topic() is None else f"{message.topic()}/{message.partition()}"
+            raise StreamFault(where, f"cannot be read on: {error.str()}", "See the broker's log")
+
+    def at_end(self, *reached: Mapping[Partition, int | None]) -> bool:
+        """True where everything was read that was there when the partitions were assigned."""
+        known = (self._seen, *reached)
+        return bool(self.partitions) and all(
+            max(where.get(at) or 0 for where in known) >= self._ends[at] for at in self.partitions
+        )
+
+    def seek(self, starts: Mapping[Partition, int | None]) -> None:
+        """Go to other offsets; what was fetched ahead of them is forgotten."""
+        placed = [self._place(partition, start) for partition, start in starts.items()]
+        if self._group is None:
+            self._client.assign(placed)
+        else:
+            for each in placed:
+                self._client.seek(each)
+
+    def pause(self) -> None:
+        """Fetch nothing; `fetch` still keeps the membership of the group alive."""
+        self._client.pause(_places(self.partitions))
+
+    def resume(self) -> None:
+        """Fetch again."""
+        self._client.resume(_places(self.partitions))
+
+    def acknowledge(self, ends: Mapping[Partition, int]) -> None:
+        """Tell the group how far the table is, for those who watch its lag; nothing depends on it."""
+        if self._group is not None and ends:
+            from confluent_kafka import TopicPartition
+
+            self._client.commit(offsets=[TopicPartition(*at, end) for at, end in ends.items()], asynchronous=True)
+
+    def _topics(self) -> list[str]:
+        """The topics to read; StreamFault where one is missing, or none is there."""
+        with _answering():
+            known = self._client.list_topics(timeout=_METADATA_S).topics
+        self._known = {name: sorted(known[name].partitions) for name in known}
+        if self._given is None:
+            found = [name for name in sorted(known) if _is_ours(name)]
+        else:
+            found = [name for name in self._given if name in known]
+        missing = [name for name in self._given or () if name not in known]
+        if missing:
+            raise StreamFault(f"topic {missing[0]}", "there is none of this name", "Produce to it first")
+        if not found:
+            raise StreamFault("Kafka", "has no topic market.<asset class>.<kind>.<venue>", "Produce to one first")
+        return found
+
+    def _all(self, topics: Iterable[str]) -> list[TopicPartition]:
+        return self._assigned([(topic, number) for topic in topics for number in self._known[topic]])
+
+    def _on_assign(self, _: object, places: Sequence[TopicPartition]) -> None:
+        if places:
+            self._client.incremental_assign(self._assigned([(each.topic, each.partition) for each in places]))
+
+    def _on_revoke(self, _: object, places: Sequence[TopicPartition]) -> None:
+        gone = [(each.topic, each.partition) for each in places]
+        self.partitions = [each for each in self.partitions if each not in gone]
+        for each in gone:
+            self._ends.pop(each, None)
+            self._seen.pop(each, None)
+        self._lost(gone)
+        self._client.incremental_unassign(list(places))
+
+    def _assigned(self, partitions: Sequence[Partition]) -> list[TopicPartition]:
+        starts = self._starts(partitions)
+        self.partitions += partitions
+        return [self._place(partition, starts[partition]) for partition in partitions]
+
+    def _place(self, partition: Partition, start: int | None) -> TopicPartition:
+        """Where to read a partition from; StreamFault where the broker has not got that offset (any more)."""
+        from confluent_kafka import TopicPartition
+
+        with _answering():
+            low, high = self._client.get_watermark_offsets(TopicPartition(*partition), timeout=_METADATA_S)
+        self._ends[partition] = high
+        offset = low if start is None else start
+        if not low <= offset <= high:
+            where = f"{partition[0]}/{partition[1]}"
+            if offset < low:
+                problem = f"offsets {offset} to {low} were deleted by the broker before they were read"
+            else:
+                problem = f"ends at {high}, but the table has it up to {offset}: it was made anew or truncated"
+            raise StreamFault(where, problem, "Nothing was read; publish to a new topic, or roll the table back")
+        return TopicPartition(*partition, offset)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """StreamFault where the brokers do not answer a question."""
+    from confluent_kafka import KafkaException
+
+    try:
+        yield
+    except KafkaException as exc:
+        raise StreamFault("Kafka", f"does not answer: {exc.args[0].str()}", "Check K2_KAFKA_BOOTSTRAP") from exc
+
+
+def _partition_of(message: Message) -> Partition:
+    return str(message.topic()), int(message.partition() or 0)
+
+
+def _places(partitions: Iterable[Partition]) -> list[TopicPartition]:
+    from confluent_kafka import TopicPartition
+
+    return [TopicPartition(*each) for each in partitions]
+
+
+def _is_ours(name: str) -> bool:
+    try:
+        Topic.parse(name)
+    except InvalidParameter:
+        return False
+    return True
+
+
+def _client(config: dict[str, Any]) -> Any:
+    try:
+        from confluent_kafka import Consumer
+    except ImportError as exc:
+        raise MissingExtra("confluent-kafka", "kafka") from exc
+    return Consumer(config, logger=_LOG)

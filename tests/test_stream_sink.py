@@ -1,0 +1,322 @@
+"""A stream from day to day: bad messages, stops, limits, groups, a registry that is away, audits and retries."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from k2kernel import wire
+from k2kernel.cli.app import app
+from k2kernel.errors import InvalidParameter, StreamFault
+from k2kernel.ingest.letters import Retried
+from k2kernel.schemas import QUOTES, TRADES
+from k2kernel.services import Registry
+from k2kernel.sinks.kafka import EVENT_HEADER, KafkaSink, Producer
+from tests.feeds import Feed, trades, wait_for
+from tests.streams import Services, fresh_class, need_servers
+
+
+@pytest.fixture
+def feed(services: Services, tmp_path: Path) -> Feed:
+    return Feed(services, tmp_path / ".k2")
+
+
+def k2(feed: Feed, *words: str) -> Any:
+    """A command in this process; its own would take as long to start as the rest of the test."""
+    return CliRunner().invoke(app, [*words, "--home", str(feed.home)], env=feed.services.environment)
+
+
+def bad_messages(feed: Feed) -> dict[str, bytes]:
+    """One message of each way to be no row."""
+    with wire.Registry(feed.services.registry_url) as registry:
+        number = registry.register(feed.topic, TRADES.avro)
+        other = registry.register(f"market.{feed.asset_class}.quotes.xasx", QUOTES.avro)
+    (good,) = wire.encode(TRADES.avro, trades([7]), number)
+    (odd_side,) = wire.encode(TRADES.avro, trades([8]).with_columns(side=pl.lit("sideways")), number)
+    # The price is the one decimal of eight bytes before the size: -1.00000000 and 19 digits.
+    (large,) = wire.encode(TRADES.avro, trades([100]), number)
+    price = (100_000_000).to_bytes(8, "big")
+    assert large.count(price) == 2
+    return {
+        "frame": b"{}",
+        "schema": b"\0\0\1\1\1" + good[5:],
+        "decode": good[:-3],
+        "value side": odd_side,
+        "value price": large.replace(price, (2 * 10**18).to_bytes(8, "big"), 1),
+        "kind": b"\0" + other.to_bytes(4, "big") + good[5:],
+    }
+
+
+def test_only_the_bad_message_goes_to_dead_letter(feed: Feed) -> None:
+    feed.publish(200)
+    bad = bad_messages(feed)
+    feed.spoil(bad.values())
+    feed.publish(100)
+    done = feed.bench.stream([feed.topic], rows=50).run(until_end=True)
+    assert (done.rows, done.rejected) == ({"trades": 300}, len(bad))
+    feed.check()
+    letters = {row["raw"]: row for row in feed.bench.dead_letters().all().iter_rows(named=True)}
+    reasons = {name: (letters[raw]["error"], letters[raw]["reason"]) for name, raw in bad.items()}
+    assert {name: error for name, (error, _) in reasons.items()} == {
+        "frame": "frame",
+        "schema": "schema",
+        "decode": "decode",
+        "value side": "value",
+        "value price": "value",
+        "kind": "schema",
+    }
+    assert reasons["value side"][1] == "side is none of buy, sell"
+    assert reasons["value price"][1] == "price has more than 18 digits"
+    assert "of quotes, and the topic is for trades" in reasons["kind"][1]
+    assert all(row["source"].startswith(f"{feed.topic}/") for row in letters.values())
+    assert set(letters[bad["decode"]]) >= {"schema_id", "attempt", "target"}
+
+
+def test_a_bad_message_is_skipped_or_suspends(feed: Feed) -> None:
+    feed.publish(40)
+    feed.spoil([b"noise"])
+    with pytest.raises(StreamFault, match=r"is not framed.*Its batch was not committed"):
+        feed.bench.stream([feed.topic], bad="suspend").run(until_end=True)
+    assert feed.sequences() == []
+    done = feed.bench.stream([feed.topic], bad="skip").run(until_end=True)
+    assert (done.messages, done.rejected) == (41, 1)
+    assert feed.sequences() == list(range(40))
+    assert feed.bench.dead_letters().all().is_empty()
+    assert feed.bench.audit().ok
+    with pytest.raises(InvalidParameter, match="bad='ignore'"):
+        feed.bench.stream([feed.topic], bad="ignore")
+
+
+def retry(feed: Feed) -> Retried:
+    letters = feed.bench.dead_letters()
+    return letters.retry(feed.services.registry_url, letters.open())
+
+
+def test_a_retry_restores_once_and_a_drop_lets_go(feed: Feed) -> None:
+    """Messages whose schema was not registered yet become rows when it is."""
+    feed.publish(30)
+    fields = [*TRADES.avro["fields"], {"name": "note", "type": ["null", "string"], "default": None}]
+    grown = {**TRADES.avro, "fields": fields, "doc": f"{feed.asset_class} grown"}
+    frame = trades([30, 31]).with_columns(note=pl.lit("late"))
+    with wire.Registry(feed.services.registry_url) as registry:
+        # Ids are given out one after another: the next one will be the grown schema's.
+        ahead = 1 + registry.register(f"{feed.topic}-a", {**TRADES.avro, "doc": feed.asset_class})
+    feed.spoil([*wire.encode(grown, frame, ahead), b"hopeless"])
+    feed.drain()
+    assert len(feed.bench.dead_letters().open()) == 3
+    assert str(retry(feed)) == "nothing restored; 3 still bad"
+    with wire.Registry(feed.services.registry_url) as registry:
+        assert registry.register(f"{feed.topic}-b", grown) == ahead
+    listed = k2(feed, "stream", "dead-letter", "list", "-o", "csv")
+    assert listed.stdout.count(feed.topic) == 3, listed.stderr
+    again = k2(feed, "stream", "dead-letter", "retry")
+    assert (again.exit_code, again.stdout.strip()) == (1, "2 restored to trades; 1 still bad")
+    assert str(retry(feed)) == "nothing restored; 1 still bad"
+    assert feed.sequences() == list(range(32))
+    (left,) = feed.bench.dead_letters().open().iter_rows(named=True)
+    shown = k2(feed, "stream", "dead-letter", "show", left["source"], str(left["source_offset"]))
+    assert f"raw: {b'hopeless'.hex(' ')}" in shown.stdout
+    assert k2(feed, "stream", "dead-letter", "drop").stdout.strip() == "1 dropped"
+    assert feed.bench.dead_letters().open().is_empty()
+    assert feed.bench.dead_letters().all()["state"].to_list().count("retried") == 2
+    verdict = feed.bench.audit()
+    assert verdict.ok, verdict.faults
+    feed.drain()
+    assert feed.sequences() == list(range(32))
+
+
+def test_a_stop_takes_less_than_a_second_and_handlers_stay(feed: Feed) -> None:
+    feed.publish(100)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    stream = feed.bench.stream([feed.topic], seconds=0.2).start()
+    wait_for(lambda: stream.done.messages == 100)
+    time.sleep(0.3)  # idle
+    began = time.monotonic()
+    done = stream.stop()
+    assert time.monotonic() - began < 1
+    assert done.messages == 100
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("k2-stream")]
+    feed.check()
+
+
+def test_exactly_as_many_messages_as_asked_for(feed: Feed) -> None:
+    feed.publish(500, bad=3)
+    assert feed.bench.stream([feed.topic], rows=40).run(max_messages=123).messages == 123
+    assert len(feed.sequences()) + len(feed.bench.dead_letters().all()) == 123
+    told = k2(feed, "stream", "sink", feed.topic, "--max-messages", "77")
+    assert "77 messages in" in told.stdout, told.stderr
+    assert len(feed.sequences()) + len(feed.bench.dead_letters().all()) == 200
+    feed.drain()
+    feed.check()
+
+
+def test_the_command_line_from_file_to_audit(feed: Feed, tmp_path: Path) -> None:
+    from k2kernel.sample import generate
+
+    files = [str(path) for path in generate(tmp_path / "files", rows=3_000, sessions=1, symbols=6)]
+    words = ["--asset-class", feed.asset_class, "--partitions", "2"]
+    for kind in ("trades", "quotes"):
+        chosen = [path for path in files if Path(path).name.startswith(kind)]
+        told = k2(feed, "stream", "produce", *chosen, "--profile", f"k2-{kind}", *words)
+        assert told.exit_code == 0, told.stderr
+        assert f"market.{feed.asset_class}.{kind}." in told.stdout
+    lines = sum(len(Path(path).read_text().splitlines()) - 1 for path in files if "instruments" not in path)
+    from confluent_kafka.admin import AdminClient
+
+    known = AdminClient({"bootstrap.servers": feed.services.bootstrap}).list_topics(timeout=10).topics
+    topics = sorted(name for name in known if f".{feed.asset_class}." in name)
+    assert all(len(known[name].partitions) == 2 for name in topics)
+    sunk = k2(feed, "stream", "sink", *topics, "--until-end")
+    assert sunk.stdout.startswith(f"{lines:,} messages in"), sunk.stderr
+    audit = k2(feed, "stream", "audit", "-o", "csv")
+    assert audit.exit_code == 0, audit.stderr
+    assert "exactly once: " in audit.stderr
+    replayed = k2(feed, "replay", "--to-kafka", "--kind", "quotes", "--limit", "10")
+    assert replayed.exit_code == 0, replayed.stderr
+    assert "rows delivered" in replayed.stdout
+
+
+@pytest.mark.parametrize("tamper", ["doubled", "lost", "gap"])
+def test_the_audit_fails_on_a_table_that_was_tampered_with(feed: Feed, tamper: str) -> None:
+    feed.publish(300)
+    feed.bench.stream([feed.topic], rows=100).run(until_end=True)
+    assert feed.bench.audit().ok
+    table = feed.bench.lake.table("trades")
+    if tamper == "doubled":
+        table.append(table.scan(row_filter="sequence == 7").to_arrow())
+    elif tamper == "lost":
+        table.delete("sequence == 7")
+    else:
+        feed.publish(50)
+        _commit_with_a_gap(feed)
+    told = k2(feed, "stream", "audit", "-o", "csv")
+    assert told.exit_code == 1
+    wanted = {"doubled": "more than one row", "lost": "were committed with", "gap": "a gap: offsets"}
+    assert f"VIOLATED ({len(feed.bench.audit().faults)})" in told.stderr
+    assert wanted[tamper] in told.stderr
+
+
+def _commit_with_a_gap(feed: Feed) -> None:
+    """What a sink that trusted a position of its own would do."""
+    import json
+
+    table = feed.bench.lake.table("trades")
+    summary = dict(table.current_snapshot().summary.additional_properties)  # type: ignore[union-attr]
+    sources = json.loads(summary["k2.sources"])
+    held = json.loads(summary["k2.offsets"])
+    for source in sources:
+        source.update(first=source["last"] + 5, last=source["last"] + 6, rows=0, rejected=1)
+        topic, _, number = source["digest"].rpartition("/")
+        held[topic][number][1] = source["last"]
+    keys = {name: text for name, text in summary.items() if name.startswith("k2.")}
+    keys |= {"k2.sources": json.dumps(sources), "k2.offsets": json.dumps(held)}
+    table.append(table.schema().as_arrow().empty_table(), snapshot_properties=keys)
+
+
+@pytest.fixture
+def own_registry(services: Services, tmp_path: Path) -> Iterator[Registry]:
+    need_servers()
+    registry = Registry(tmp_path / "registry").start()
+    yield registry
+    registry.stop()
+
+
+def test_a_registry_that_is_away_keeps_rows_waiting(services: Services, own_registry: Registry, tmp_path: Path) -> None:
+    feed = Feed(Services(services.bootstrap, own_registry.url), tmp_path / ".k2")
+    feed.publish(200)
+    own_registry.stop()
+    stream = feed.bench.stream([feed.topic], seconds=0.1).start()
+    time.sleep(3)
+    began = time.monotonic()
+    assert stream.stop().messages == 0
+    assert time.monotonic() - began < 1
+    stream = feed.bench.stream([feed.topic], seconds=0.1).start()
+    time.sleep(1)
+    own_registry.start()
+    wait_for(lambda: stream.done.messages == 200)
+    stream.stop()
+    feed.check()
+
+
+def test_members_of_a_group_come_and_go(feed: Feed) -> None:
+    feed.publish(2_000, bad=5)
+    group = fresh_class("g")
+    words = {"group": group, "seconds": 0.1, "rows": 200}
+    first = feed.bench.stream([feed.topic], **words).start()
+    wait_for(lambda: first.done.messages > 0)
+    second = feed.bench.stream([feed.topic], **words).start()
+    feed.publish(2_000, bad=5)
+    time.sleep(2)
+    first.stop()
+    feed.publish(2_000, bad=5)
+    wait_for(lambda: len(feed.sequences()) == feed.sent and len(feed.bench.dead_letters().all()) == len(feed.bad))
+    assert second.stop().messages > 0
+    feed.check()
+
+
+def test_rows_that_cannot_be_delivered_are_kept_and_sent_again(feed: Feed) -> None:
+    feed.publish(10)
+    with feed.bench.producer(asset_class=feed.asset_class, timeout=1.0) as producer:
+        producer.send("trades", trades(range(10, 12)))
+        assert producer.flush().failed == 0
+        dead = Producer(
+            "127.0.0.1:9",
+            wire.Registry(feed.services.registry_url),
+            asset_class=feed.asset_class,
+            timeout=1.0,
+            undelivered=feed.home / "undelivered",
+        )
+        dead._ids[feed.topic] = producer._ids[feed.topic]
+        with dead:
+            dead.send("trades", trades(range(12, 40)))
+            told = dead.flush()
+        assert (told.failed, told.delivered) == (28, {})
+        assert told.undelivered is not None
+        feed.sent = 40
+        producer.resend(Path(told.undelivered))
+    feed.drain()
+    feed.check()
+
+
+def test_a_replay_publishes_with_the_original_times(feed: Feed, services: Services, tmp_path: Path) -> None:
+    feed.publish(50)
+    feed.drain()
+    again = fresh_class()
+    with feed.bench.producer(asset_class=again, partitions=1) as producer:
+        sink = KafkaSink(producer)
+        feed.bench.replay(raw=True).publish(sink)
+    assert sum(sink.published.delivered.values()) == 50
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": services.bootstrap, "group.id": "x", "auto.offset.reset": "earliest"})
+    consumer.assign([TopicPartition(f"market.{again}.trades.xasx", 0, 0)])
+    messages = consumer.consume(50, 20)
+    consumer.close()
+    headers = [dict(message.headers() or ()) for message in messages]
+    times = [int(found[EVENT_HEADER] or 0) for found in headers]
+    found = feed.bench.sql("SELECT epoch_ns(ts_event) AS ns FROM trades_raw ORDER BY 1").to_arrow()["ns"].to_pylist()
+    assert times == found
+
+
+def test_what_is_missing_is_said(feed: Feed) -> None:
+    import k2kernel as k2kernel_root
+
+    with pytest.raises(StreamFault, match="there is none of this name"):
+        feed.bench.stream(["market.none.trades.xasx"]).run(until_end=True)
+    with pytest.raises(InvalidParameter, match="Set K2_KAFKA_BOOTSTRAP"):
+        k2kernel_root.connect(feed.home).stream()
+    strict = feed.services.settings(feed.home).model_copy(update={"schema_register": False})
+    with (
+        k2kernel_root.connect(settings=strict).producer(asset_class=feed.asset_class) as producer,
+        pytest.raises(StreamFault, match="its schema is not registered"),
+    ):
+        producer.send("trades", trades([1]))
