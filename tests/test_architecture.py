@@ -26,6 +26,7 @@ LEVELS = {
     "schemas": 1,
     "times": 1,
     "config": 1,
+    "html": 1,
     "metrics": 1,
     "calendars": 2,
     "eligibility": 2,
@@ -58,6 +59,8 @@ HOMES = {
     "duckdb": {"decode.sql", "lake.history", "lake.write", "query"},
     "exchange_calendars": {"calendars"},
     "fastapi": {"panel_apps"},
+    "bokeh": {"plots"},
+    "holoviews": {"plots"},
     "hvplot": {"plots"},
     "ipywidgets": {"widgets"},
     "numpy": {"decode", "sample"},
@@ -70,6 +73,7 @@ HOMES = {
         "decode",
         "ingest",
         "lake",
+        "plots",
         "quality",
         "query",
         "sample",
@@ -78,7 +82,7 @@ HOMES = {
         "workbench",
     },
     "prometheus_client": {"metrics"},
-    "pyarrow": {"cli", "decode", "lake.write", "quality", "query", "replay", "schemas", "sinks", "sources"},
+    "pyarrow": {"cli", "decode", "lake.write", "magics", "quality", "query", "replay", "schemas", "sinks", "sources"},
     "pydantic": {"config", "profiles"},
     "pydantic_settings": {"config"},
     "pyiceberg": {"lake", "query.scan", "schemas"},  # query.scan: rows under deletion vectors
@@ -95,7 +99,14 @@ LIGHT = {"pydantic", "pydantic_settings", "prometheus_client"}
 COMES_WITH = {"pydantic": "pydantic_settings", "sqlalchemy": "pyiceberg"}
 """Libraries that are imported but come with a declared one."""
 
-EXTRAS = {"pandas": "notebook"}
+EXTRAS = {
+    "IPython": "notebook",
+    "bokeh": "notebook",
+    "holoviews": "notebook",
+    "hvplot": "notebook",
+    "pandas": "notebook",
+    "papermill": "notebook",
+}
 """Libraries of an extra: their absence is a MissingExtra, not an ImportError."""
 
 NOT_IMPORTED = {

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import InvalidParameter, QueryError, SqlRefused, listed
+from k2kernel.errors import InvalidParameter, QueryError, SqlRefused, listed, meant
 from k2kernel.query.connection import Query
 from k2kernel.query.references import Travel, travel
 from k2kernel.schemas import NAMESPACE, TABLES
@@ -165,7 +165,8 @@ class _Reader:
         if len(path) == 1 and name in scope:
             return
         if name not in self._travelled and (name not in NAMES or path[:-1] not in ((), (NAMESPACE,))):
-            raise SqlRefused(f"There is no table {'.'.join(path)!r}", f"Tables: {listed(sorted(NAMES))}")
+            near = meant(name, [*NAMES, *scope])
+            raise SqlRefused(f"There is no table {'.'.join(path)!r}", f"{near}Tables: {listed(sorted(NAMES))}")
         start, nbytes = node["query_location"], node["query_location_length"]
         located = isinstance(start, int) and start < 1 << 62 and nbytes
         has_alias = bool(node.get("alias"))

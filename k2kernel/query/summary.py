@@ -7,6 +7,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from k2kernel.html import facts, record
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -38,6 +40,9 @@ class Summary:
     hours: str = "all"
     notes: tuple[str, ...] = ()
     unknown_conditions: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        return record(facts(self), f"{self.symbol} on {self.venue}, {self.session}")
 
     @classmethod
     def of(cls, bar: dict[str, Any], snapshot_id: int | None, **said: Any) -> Summary:
