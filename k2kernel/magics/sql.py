@@ -86,9 +86,9 @@ def _shown(notebook: Notebook, result: Result, options: Mapping[str, Any], asked
         return value
     _publish(answer)
     if chart is not None:
-        from k2kernel import plots
+        from k2kernel.plots import chart as draw
 
-        return plots.chart(answer, chart)
+        return draw(answer, chart)
     return None if out is not None else value
 
 

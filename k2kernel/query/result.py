@@ -116,7 +116,8 @@ class Result:
     def over(self, rows: pa.Table) -> Result:
         """The same result with its rows, or the first of them, in memory: terminals scan nothing again."""
         held = Query("FROM k2_rows", frames={"k2_rows": lambda: rows}, readings=self.readings)
-        return Result(self._database, held, self.snapshots, rows.column_names, self._zone)
+        columns = rows.column_names
+        return Result(self._database, held, self.snapshots, columns, self._zone, hours=self.hours, notes=self.notes)
 
     def head(self, rows: int = _SHOWN) -> pa.Table:
         """The first rows as an Arrow table."""
@@ -134,9 +135,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         found = self.shown()
-        return table(
-            found.headings, found.cells, numbers=found.numbers, below=(self._caption(found), *self.notes)
-        )
+        return table(found.headings, found.cells, numbers=found.numbers, below=(self._caption(found), *self.notes))
 
     def _caption(self, found: Shown) -> str:
         count = f"first {len(found.cells)} rows" if found.more else f"{len(found.cells)} rows"
