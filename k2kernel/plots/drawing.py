@@ -118,7 +118,14 @@ def placed(chart: Any, axis: Axis, **options: Any) -> Any:
 
     lines = holoviews().VLines(axis.breaks).opts(color=QUIET, line_dash="dotted", line_width=1)
     large = options.get("height", HEIGHT) == LOW
-    said = {"width": WIDTH, "height": HEIGHT, "show_grid": True, "legend_position": "top_left", "fontsize": FONTS}
+    said = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "show_grid": True,
+        "gridstyle": {"xgrid_line_color": None},
+        "legend_position": "top",
+        "fontsize": FONTS,
+    }
     said |= {"yformatter": NumeralTickFormatter(format="0.[0]a")} if large else {}
     return (chart * lines).opts(**said | axis.options(WIDTH) | options)
 
