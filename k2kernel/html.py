@@ -44,8 +44,8 @@ def table(
 
 
 def record(values: Mapping[str, object], caption: str = "") -> str:
-    """Names and values of one record, those that are None left out."""
-    rows = ((name, value) for name, value in values.items() if value is not None)
+    """Names and values of one record, those that are None or empty left out."""
+    rows = ((name, value) for name, value in values.items() if value not in (None, (), [], {}))
     return table(["", caption], rows)
 
 

@@ -66,6 +66,8 @@ HOMES = {
     "numpy": {"decode", "sample"},
     "pandas": {"query.result"},
     "panel": {"panel_apps"},
+    "nbconvert": {"runs"},
+    "nbformat": {"runs"},
     "papermill": {"runs"},
     "polars": {
         "calendars",
@@ -105,6 +107,8 @@ EXTRAS = {
     "holoviews": "notebook",
     "hvplot": "notebook",
     "pandas": "notebook",
+    "nbconvert": "notebook",
+    "nbformat": "notebook",
     "papermill": "notebook",
 }
 """Libraries of an extra: their absence is a MissingExtra, not an ImportError."""

@@ -115,7 +115,7 @@ def fetched(result: Result, limit: int | None, keep: bool, progress: Told, asked
 def _publish(answer: Answer) -> None:
     from IPython.display import display
 
-    display(answer.summary(), raw=True, metadata=answer.metadata)  # type: ignore[no-untyped-call]
+    display(answer.summary(), raw=True, metadata=answer.metadata)
 
 
 class Progress:
@@ -143,7 +143,7 @@ class Progress:
 
         data = {"text/plain": text}
         if self._handle is None:
-            self._handle = display(data, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            self._handle = display(data, raw=True, display_id=True)
         else:
             self._handle.update(data, raw=True)
 
@@ -158,4 +158,4 @@ class Plan:
         return self.text
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.text)}</pre>"
+        return f'<pre style="white-space:pre;overflow-x:auto">{escape(self.text)}</pre>'

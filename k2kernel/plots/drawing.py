@@ -34,7 +34,7 @@ def holoviews() -> Any:
     except ImportError as exc:
         raise MissingExtra("HoloViews", "notebook") from exc
     if hv.Store.current_backend != "bokeh" or not hv.extension._loaded:  # noqa: SLF001 - it does not tell otherwise
-        hv.extension("bokeh", logo=False)
+        hv.extension("bokeh", logo=False, inline=True)  # a notebook needs no network to show it
     return hv
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -109,9 +110,11 @@ class Result:
 
     def explain(self) -> str:
         """The files and bytes that a scan reads and leaves out, by table, and DuckDB's plan; nothing is scanned."""
-        with self._database.running(self._query) as running:
-            plan = running.relation.explain()
-        return "\n".join([*map(str, self.readings), "", plan])
+        text = replace(self._query, text=f"EXPLAIN {self._query.text}")
+        plans = [
+            plan for _, plan in self._database.rows(text)
+        ]  # not relation.explain: that takes over a notebook's page
+        return "\n".join([*map(str, self.readings), "", *plans])
 
     def over(self, rows: pa.Table) -> Result:
         """The same result with its rows, or the first of them, in memory: terminals scan nothing again."""
