@@ -133,6 +133,93 @@ def test_the_extension_loads_again(cells: Kernel) -> None:
     assert cells.completions("%k2 sn") == ["snapshots"]
 
 
+def shown(cells: Kernel, code: str) -> str:
+    """The text of a cell that must not fail."""
+    ran = cells.run(code)
+    assert ran.status == "ok", ran.error
+    return ran.plain + ran.stream
+
+
+def test_named_queries_build_on_each_other(cells: Kernel) -> None:
+    shown(cells, "floor = 100")
+    shown(cells, "%%k2sql --save large\nSELECT * FROM trades WHERE size > $floor;")
+    shown(cells, "%%k2sql --with large --save rio\nSELECT * FROM large WHERE symbol = 'RIO' -- only RIO")
+    assert "\n31\n" in shown(cells, "%k2sql --with rio SELECT count(*) AS n FROM rio")
+    assert "\n1\n" in shown(cells, "%%k2sql --with rio\nWITH one AS (FROM rio LIMIT 1) SELECT count(*) AS n FROM one")
+    counted = (
+        "WITH RECURSIVE up(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM up WHERE n < 4) SELECT max(n) AS n FROM up, rio"
+    )
+    assert "\n4\n" in shown(cells, f"%%k2sql --with rio\n{counted}")
+    assert "rio" in shown(cells, "%k2 status")
+    assert "is a table" in cells.run("%k2sql --save trades SELECT 1").error
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("--params s=RIO", "RIO"),
+        ('--params {"s": "it\'s"}', "it's"),
+        ("--params values", "from a dict"),
+        ("", "of the notebook"),
+        ('--params "s=\'; DROP TABLE trades; --"', "'; DROP TABLE trades; --"),
+    ],
+)
+def test_values_come_from_params_or_else_from_variables(cells: Kernel, given: str, value: str) -> None:
+    shown(cells, "s = 'of the notebook'; values = {'s': 'from a dict', 'unused': object()}")
+    assert f"\n{value}\n" in shown(cells, f"%%k2sql {given}\nSELECT $s AS s")
+
+
+def test_a_value_of_numpy_or_of_a_local_variable_is_bound(cells: Kernel) -> None:
+    code = "import numpy as np\nn, many = np.int64(7), np.array([1, 2])\n%k2sql SELECT $n + len($many) AS n"
+    assert "\n9\n" in shown(cells, code)
+    local = "def ask(inner):\n    %k2sql --out found --to arrow SELECT $inner AS n\nask(41)\nprint(found['n'])"
+    assert "41" in shown(cells, local)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("polars", "polars"), ("pandas", "pandas"), ("arrow", "pyarrow"), ("duckdb", "duckdb")],
+)
+def test_answers_as_frames(cells: Kernel, kind: str, name: str) -> None:
+    shown(cells, f"%%k2sql --out made --to {kind} --limit 2\nFROM trades")
+    assert name in shown(cells, "print(type(made).__module__)")
+    assert shown(cells, "print(made.shape)").strip().startswith("(2, ") or kind == "pyarrow"
+
+
+def test_the_verbs_on_one_line(cells: Kernel) -> None:
+    count = "%k2sql SELECT count(*) AS n FROM trades"
+    assert "\n34\n" in shown(cells, count)
+    assert "View(" in shown(cells, "%k2 at eod")
+    assert "\n4\n" in shown(cells, count)
+    assert "Workbench(" in shown(cells, "%k2 at now")
+    assert "RIO" in shown(cells, "%k2 symbols")
+    assert "2014-03-10" in shown(cells, "%k2 sessions --as-of eod")
+    assert "rows_added" in cells.run("%k2 snapshots").html
+    assert shown(cells, "%k2 tag trades now --move").strip().isdigit()
+    assert "evening" in shown(cells, "%k2 pin evening")
+    assert "32 rows added" in shown(cells, "%k2 diff trades eod")
+    assert "completed" in shown(cells, "%k2 replay RIO --session 2014-03-10 --digest")
+    assert "Replay(ready" in shown(cells, "%k2 replay RIO --out history\nhistory")
+
+
+def test_a_view_called_wb_is_what_is_read(cells: Kernel) -> None:
+    shown(cells, "import k2kernel\nwb = k2kernel.connect().at('eod')")
+    assert "\n4\n" in shown(cells, "%k2sql SELECT count(*) AS n FROM trades")
+    shown(cells, "wb = k2kernel.connect()")
+
+
+def test_a_plan_says_which_files_are_left_out(cells: Kernel) -> None:
+    text = shown(cells, "%%k2sql --explain\nFROM trades WHERE session = '2014-03-11'")
+    assert "1 of 3 files" in text
+    assert "2 (" in text
+
+
+def test_a_plot_of_an_answer(cells: Kernel) -> None:
+    ran = cells.run("%%k2sql --plot line\nSELECT ts_event, size FROM trades ORDER BY ts_event")
+    assert ran.status == "ok", ran.error
+    assert "application/vnd.holoviews_exec.v0+json" in ran.outputs[-1]["data"]
+
+
 OVERHEAD = """\
 import statistics, time
 import k2kernel

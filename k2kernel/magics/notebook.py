@@ -47,7 +47,14 @@ class Notebook:
         return self.bench
 
     def reader(self, as_of: AsOfLike) -> View | Workbench:
-        """What reads go to: the state that `%k2 at` chose, or the workbench where a read says which state it wants."""
+        """What reads go to: the variable `wb` where it is a view, else the state that `%k2 at` chose, or the workbench
+        where there is none or a read says which state it wants.
+        """
+        from k2kernel.workbench import View
+
+        given = self.shell.user_ns.get("wb")
+        if isinstance(given, View):
+            return given
         bench = self.bench
         return bench if as_of is not None or self.view is None else self.view
 

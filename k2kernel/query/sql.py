@@ -214,6 +214,9 @@ def named(params: Mapping[str, object] | Sequence[object] | None) -> dict[str, o
 
 
 def _value(name: str, value: object) -> object:
+    for plain in ("tolist", "to_list"):  # scalars and columns of numpy, pandas and Polars
+        if hasattr(value, plain):
+            return _value(name, getattr(value, plain)())
     if isinstance(value, list | tuple):
         return [_value(name, item) for item in value]
     if isinstance(value, datetime) and value.tzinfo is None:
