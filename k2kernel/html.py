@@ -52,7 +52,7 @@ def record(values: Mapping[str, object], caption: str = "") -> str:
 def _cell(value: object, right: bool) -> str:
     is_number = right or (isinstance(value, int | Decimal) and not isinstance(value, bool))
     align = "right" if is_number else "left"
-    return f'<td style="text-align:{align}">{escape(text(value))}</td>'
+    return f'<td style="text-align:{align};white-space:nowrap">{escape(text(value))}</td>'
 
 
 def text(value: object) -> str:

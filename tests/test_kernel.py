@@ -53,7 +53,7 @@ def test_the_output_carries_its_provenance(cells: Kernel) -> None:
     assert metadata["params"] == {"name": "BHP"}
     assert (metadata["rows"], metadata["as_of"]) == (3, "eod")
     assert metadata["snapshots"]["trades"].isdigit()
-    assert metadata["files"]["trades"]["files"] == 1
+    assert [(each["table"], each["files"]) for each in metadata["files"]] == [("trades", 1)]
     assert "never sent" not in json.dumps(metadata)
     assert "3 rows in" in ran.html
     assert metadata["snapshots"]["trades"] in ran.html

@@ -27,7 +27,7 @@ class Answer(Result):
             "rows": rows,
             "seconds": round(seconds, 3),
             "snapshots": {name: None if found is None else str(found) for name, found in self.snapshots.items()},
-            "files": {each.table: each.facts for each in self.readings},
+            "files": [{"table": each.table, "snapshot": str(each.snapshot_id), **each.facts} for each in self.readings],
         }
 
     @property
