@@ -19,8 +19,8 @@ RUN = """\
 import json, pyarrow as pa
 for number, (sql, values, as_of) in enumerate(json.loads(open("asked.json").read())):
     globals().update(values)
-    state = f"--as-of {as_of}" if as_of else ""
-    get_ipython().run_cell_magic("k2sql", f"--out answer --to arrow {state}", sql)
+    option = f"--as-of {as_of}" if as_of else ""
+    get_ipython().run_cell_magic("k2sql", f"--out answer --to arrow {option}", sql)
     with pa.OSFile(f"{number}.arrow", "wb") as file, pa.ipc.new_stream(file, answer.schema) as writer:
         writer.write_table(answer)
 """
