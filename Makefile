@@ -20,13 +20,17 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: .services help demo test test-long bench lint format lock clean
+.PHONY: .services help demo lab test test-long bench lint format lock clean
 
 help:  ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 demo: .venv/.run  ## install and run the main job; DATA=folder runs it on your own files
 	$(BIN)/k2 demo $(if $(DATA),--data "$(DATA)")
+
+lab: .venv/.lab  ## open JupyterLab with the notebooks on the lake in .k2, made by the demo where there is none
+	@test -d "$${K2_HOME:-.k2}" || $(BIN)/k2 demo
+	$(BIN)/jupyter lab notebooks
 
 test: lint .services  ## install and run every check: ruff, mypy, pytest
 	$(BIN)/pytest -q
@@ -56,6 +60,10 @@ clean:  ## remove what make made; a lake (.k2) stays
 .venv/.run: pyproject.toml uv.lock $(if $(UV_FOUND),,.uv/bin/uv)
 	@$(CHECK_PYTHON)
 	$(SYNC)
+	@touch $@
+
+.venv/.lab: pyproject.toml uv.lock .venv/.run
+	$(SYNC) --extra notebook
 	@touch $@
 
 .venv/.dev: pyproject.toml uv.lock .venv/.run

@@ -32,6 +32,8 @@ _HOMES = {
     "Trade": "replay",
     "Workbench": "workbench",
     "connect": "workbench",
+    "load_ipython_extension": "magics",
+    "unload_ipython_extension": "magics",
 }
 
 __all__ = [

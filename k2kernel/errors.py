@@ -46,6 +46,15 @@ def listed(names: Iterable[object], none: str = "none", most: int = 20) -> str:
     return ", ".join(texts[:most]) + more
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """`Did you mean a, b? ` for the known names that are spelled like `name`, or nothing."""
+    from difflib import get_close_matches
+
+    by_lower = {each.lower(): each for each in known}
+    near = [by_lower[each] for each in get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+    return f"Did you mean {', '.join(near)}? " if near else ""
+
+
 class K2Error(Exception):
     """The base of every deliberate error. `problem` says what is wrong, `remedy` what to do."""
 

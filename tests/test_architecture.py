@@ -27,6 +27,7 @@ LEVELS = {
     "wire": 1,
     "times": 1,
     "config": 1,
+    "html": 1,
     "metrics": 1,
     "calendars": 2,
     "eligibility": 2,
@@ -62,11 +63,15 @@ HOMES = {
     "fastapi": {"panel_apps"},
     "fastavro": {"wire.decode"},
     "httpx": {"wire.registry"},
+    "bokeh": {"plots"},
+    "holoviews": {"plots"},
     "hvplot": {"plots"},
     "ipywidgets": {"widgets"},
     "numpy": {"decode", "sample", "wire"},
     "pandas": {"query.result"},
     "panel": {"panel_apps"},
+    "nbconvert": {"runs"},
+    "nbformat": {"runs"},
     "papermill": {"runs"},
     "polars": {
         "calendars",
@@ -74,6 +79,7 @@ HOMES = {
         "decode",
         "ingest",
         "lake",
+        "plots",
         "quality",
         "query",
         "sample",
@@ -83,7 +89,7 @@ HOMES = {
         "workbench",
     },
     "prometheus_client": {"metrics"},
-    "pyarrow": {"cli", "decode", "lake.write", "quality", "query", "replay", "schemas", "sinks", "sources"},
+    "pyarrow": {"cli", "decode", "lake.write", "magics", "quality", "query", "replay", "schemas", "sinks", "sources"},
     "pydantic": {"config", "lake.expiry", "profiles"},  # lake.expiry: PyIceberg's requirements are its models
     "pydantic_settings": {"config"},
     "pyiceberg": {"lake", "query.scan", "schemas"},  # query.scan: rows under deletion vectors
@@ -100,7 +106,19 @@ LIGHT = {"pydantic", "pydantic_settings", "prometheus_client"}
 COMES_WITH = {"pydantic": "pydantic_settings", "sqlalchemy": "pyiceberg"}
 """Libraries that are imported but come with a declared one."""
 
-EXTRAS = {"confluent_kafka": "kafka", "fastavro": "kafka", "httpx": "kafka", "pandas": "notebook"}
+EXTRAS = {
+    "IPython": "notebook",
+    "bokeh": "notebook",
+    "confluent_kafka": "kafka",
+    "fastavro": "kafka",
+    "holoviews": "notebook",
+    "httpx": "kafka",
+    "hvplot": "notebook",
+    "nbconvert": "notebook",
+    "nbformat": "notebook",
+    "pandas": "notebook",
+    "papermill": "notebook",
+}
 """Libraries of an extra: their absence is a MissingExtra, not an ImportError."""
 
 NOT_IMPORTED = {

@@ -334,7 +334,7 @@ def test_displays_show_venue_time_or_utc_labelled(lake: Lake, engine: QueryEngin
     assert "2014-03-10 10:00:00.000" in shown
     assert "first 20 rows" in shown
     html = engine.trades("BHP", columns=["symbol"])._repr_html_()
-    assert html.count("<td>BHP</td>") == 20
+    assert html.count(">BHP</td>") == 20
     assert "ts_event (UTC)" in repr(engine.sql("SELECT ts_event FROM trades LIMIT 1"))
     add(lake, "b", [event(symbol="<b>", venue="XNYS")], minute=1)
     assert "<b>" not in engine.trades("<b>")._repr_html_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from typing import Any
 import typer.main
 
 import k2kernel as k2
-from k2kernel import profiles
+from k2kernel import plots, profiles
 from k2kernel.cli.app import app
 from k2kernel.config import Settings
+from k2kernel.magics import sql
+from k2kernel.magics.commands import COMMANDS
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -39,6 +42,42 @@ def profiles_table() -> str:
     return "\n".join(lines)
 
 
+def magics_table() -> str:
+    """The table of the options of `%%k2sql`, as the README must have it."""
+    lines = ["| option of `%%k2sql`, `%k2sql` | meaning |", "|---|---|"]
+    lines += [f"| `{option.usage.replace('|', chr(92) + '|')}` | {option.help} |" for option in sql.OPTIONS]
+    return "\n".join(lines)
+
+
+def commands_table() -> str:
+    """The table of the sub-commands of `%k2`, as the README must have it."""
+    lines = ["| line | what it does |", "|---|---|"]
+    for command in COMMANDS.values():
+        options = ", ".join(f"`--{option.name}`" for option in command.options)
+        shown = f"`{' '.join(filter(None, ('%k2', command.name, command.words)))}`"
+        lines.append(f"| {shown} | {command.help}{f'; {options}' if options else ''} |")
+    return "\n".join(lines)
+
+
+def plots_table() -> str:
+    """The table of the charts, as the README must have it."""
+    lines = ["| chart | what it shows |", "|---|---|"]
+    for name in plots.__all__:
+        made = getattr(plots, name)
+        summary = str(made.__doc__).partition("\n")[0].partition("; ")[0].rstrip(".")
+        lines.append(f"| `plots.{name}({', '.join(_words(made))})` | {summary} |")
+    return "\n".join(lines)
+
+
+def _words(made: Any) -> list[str]:
+    given = inspect.signature(made).parameters.values()
+    return [
+        f"{word.name}={word.default!r}".replace("'", '"') if word.default is not word.empty else word.name
+        for word in given
+        if word.kind is not word.VAR_KEYWORD
+    ] + ["…"] * any(word.kind is word.VAR_KEYWORD for word in given)
+
+
 def commands(group: Any, name: str) -> list[str]:
     """Every command below `group`, by its full name."""
     inner = getattr(group, "commands", None)
@@ -50,6 +89,12 @@ def commands(group: Any, name: str) -> list[str]:
 def test_settings_and_profiles() -> None:
     assert settings_table() in README
     assert profiles_table() in README
+
+
+def test_magics_and_plots() -> None:
+    assert magics_table() in README
+    assert commands_table() in README
+    assert plots_table() in README
 
 
 def test_every_command_is_named() -> None:

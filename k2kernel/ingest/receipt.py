@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from k2kernel.html import table
+
 
 @dataclass(frozen=True)
 class Account:
@@ -141,16 +143,9 @@ class Receipt:
         return "; ".join(parts or ["no rows"]) + f" ({self.lines:,} lines in {self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{part.rows:,}</td><td>{part.duplicate:,}</td>"
-            f"<td><code>{part.snapshot_id or ''}</code></td></tr>"
-            for name, part in self.tables.items()
-        )
-        head = "<tr><th>table</th><th>rows added</th><th>there already</th><th>snapshot</th></tr>"
-        notes = "".join(f"<div>{escape(note)}</div>" for note in self.notes)
-        return f"<table>{head}{rows}</table><div>{escape(str(self))}</div>{notes}"
+        headings = ["table", "rows added", "there already", "snapshot"]
+        rows = ([name, part.rows, part.duplicate, str(part.snapshot_id or "")] for name, part in self.tables.items())
+        return table(headings, rows, below=[str(self), *self.notes])
 
 
 def _rows(part: TableReceipt) -> str:

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference, listed
+from k2kernel.html import facts, record
 from k2kernel.lake.pins import Pin, pinned
 from k2kernel.times import AsOf, from_ns
 
@@ -41,6 +42,9 @@ class Snapshot:
     source: str
     tags: tuple[str, ...]
     is_current_ancestor: bool
+
+    def _repr_html_(self) -> str:
+        return record(facts(self), "snapshot")
 
 
 @dataclass(frozen=True)

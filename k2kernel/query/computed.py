@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from k2kernel.errors import InvalidParameter
-from k2kernel.query.connection import Database, Query
+from k2kernel.query.connection import Database, Query, Told
 from k2kernel.query.result import Result
 
 if TYPE_CHECKING:
@@ -50,7 +50,11 @@ class Computed(Result):
         return arrow(self._make(timeout))
 
     def batches(
-        self, rows: int = 65_536, timeout: float | None = None, limit: int | None = None
+        self,
+        rows: int = 65_536,
+        timeout: float | None = None,
+        limit: int | None = None,
+        progress: Told | None = None,  # noqa: ARG002 - nothing is known of it
     ) -> Iterator[pa.RecordBatch]:
         """The rows (the first `limit`) as Arrow batches of at most `rows`; all of them are in memory meanwhile."""
         import pyarrow as pa

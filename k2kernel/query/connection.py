@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from k2kernel.config import Settings
     from k2kernel.errors import ExpiredReference
+    from k2kernel.lake import LakeFile
 
 T = TypeVar("T")
 Expired = Callable[[str], "ExpiredReference | None"]
@@ -25,17 +26,54 @@ Expired = Callable[[str], "ExpiredReference | None"]
 
 _MISSING = re.compile(r'"([^"]+\.parquet)"')
 
+Told = Callable[[float], None]
+"""Is told from time to time which share of a query is done, from 0 to 1."""
+
+_TELL_S = 0.25
+_AGAIN_S = 0.002
+"""Between two interrupts: one that comes before a statement has begun is lost."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a query reads of a table at `snapshot_id`: the files that may matter, of all that the state has."""
+
+    table: str
+    snapshot_id: int | None
+    files: Sequence[LakeFile]
+    every: Sequence[LakeFile]
+
+    def __str__(self) -> str:
+        facts = self.facts
+        scanned, pruned = (f"{facts[name] / 1e6:,.1f} MB" for name in ("nbytes", "nbytes_pruned"))
+        return (
+            f"{self.table} at {self.snapshot_id or 'no snapshot'}: {facts['files']:,} of {len(self.every):,} files "
+            f"({scanned}) scanned, {facts['files_pruned']:,} ({pruned}) pruned"
+        )
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """`files` and `nbytes` scanned, `files_pruned` and `nbytes_pruned` that statistics or partitions rule out."""
+        nbytes, of = (sum(file.nbytes for file in files) for files in (self.files, self.every))
+        pruned = len(self.every) - len(self.files)
+        return {"files": len(self.files), "nbytes": nbytes, "files_pruned": pruned, "nbytes_pruned": of - nbytes}
+
+
+_TELLING = {"enable_progress_bar": "true", "enable_progress_bar_print": "false", "progress_bar_time": "0"}
+"""What a cursor sets to know how far its query is."""
+
 
 @dataclass(frozen=True)
 class Query:
     """One SELECT ready to run: its text, the values bound to its `$names`, the statements that make the temporary views
-    it reads, and Arrow tables it reads by name, made when it runs.
+    it reads, and Arrow tables it reads by name, made when it runs. `readings` are the tables of the lake behind it.
     """
 
     text: str
     values: Mapping[str, object] = field(default_factory=dict)
     views: tuple[str, ...] = ()
     frames: Mapping[str, Callable[[], pa.Table]] = field(default_factory=dict)
+    readings: tuple[Reading, ...] = ()
 
 
 class Database:
@@ -87,6 +125,7 @@ class Database:
             f"SET temp_directory = {literal(spill)}",
             f"SET allowed_directories = [{literal(warehouse)}]",
             "SET enable_external_access = false",
+            f"SET allowed_configs = [{', '.join(map(literal, _TELLING))}]",
             "SET lock_configuration = true",
         ]
 
@@ -121,15 +160,17 @@ class Database:
                 raise reason from exc
 
     @contextmanager
-    def running(self, query: Query, timeout: float | None = None) -> Iterator[Running]:
+    def running(self, query: Query, timeout: float | None = None, progress: Told | None = None) -> Iterator[Running]:
         """The query while it is read: errors are translated, and `timeout` seconds interrupt it."""
         cursor = self.cursor()
+        for name, value in (_TELLING if progress else {}).items():
+            cursor.execute(f"SET {name} = {value}")
         watchdog = None if timeout is None else threading.Timer(timeout, cursor.interrupt)
         with self.translated(), cursor:
             if watchdog is not None:
                 watchdog.start()
             try:
-                yield Running(cursor, _bind(cursor, query))
+                yield Running(cursor, _bind(cursor, query), progress)
             finally:
                 if watchdog is not None:
                     watchdog.cancel()
@@ -137,10 +178,11 @@ class Database:
 
 @dataclass(frozen=True)
 class Running:
-    """A query on its cursor: its relation, and a way to wait for it that Ctrl-C ends."""
+    """A query on its cursor: its relation, and a way to wait for it that Ctrl-C ends and that tells of its progress."""
 
     cursor: duckdb.DuckDBPyConnection
     relation: duckdb.DuckDBPyRelation
+    progress: Told | None = None
 
     def wait_for(self, work: Callable[[], T]) -> T:
         """What `work` returns.
@@ -152,10 +194,18 @@ class Running:
         with ThreadPoolExecutor(1, "k2-query") as pool:
             future = pool.submit(work)
             try:
-                return future.result()
+                self._watch(future)
             except KeyboardInterrupt:
-                self.cursor.interrupt()
+                while wait([future], _AGAIN_S).not_done:
+                    self.cursor.interrupt()
                 raise
+            return future.result()
+
+    def _watch(self, future: Future[T]) -> None:
+        """Until it is done, or failed, say how far it is."""
+        while wait([future], _TELL_S if self.progress else None).not_done:
+            if self.progress:
+                self.progress(max(self.cursor.query_progress(), 0) / 100)
 
 
 def _bind(cursor: duckdb.DuckDBPyConnection, query: Query) -> duckdb.DuckDBPyRelation:

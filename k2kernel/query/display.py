@@ -26,6 +26,13 @@ class Shown:
     cells: list[tuple[str, ...]]
     more: bool
 
+    def text(self, caption: str) -> str:
+        """The rows in columns, with a caption under them."""
+        lines = [tuple(self.headings), *self.cells]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        texts = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in lines]
+        return "\n".join([*texts, *(["..."] if self.more else []), caption])
+
 
 def shown(relation: duckdb.DuckDBPyRelation, rows: int, zone: str | None) -> Shown:
     """The first `rows` of a relation; times in `zone` (None: UTC), decimals in plain notation, nulls empty."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import MissingExtra
-from k2kernel.query.connection import Database, Query
+from k2kernel.html import table
+from k2kernel.query.connection import Database, Query, Reading, Told
 from k2kernel.query.display import Shown, shown
 
 if TYPE_CHECKING:
@@ -88,20 +89,43 @@ class Result:
         return self._database.relation(self._query)
 
     def batches(
-        self, rows: int = 65_536, timeout: float | None = None, limit: int | None = None
+        self,
+        rows: int = 65_536,
+        timeout: float | None = None,
+        limit: int | None = None,
+        progress: Told | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The rows (the first `limit`) as Arrow batches of at most `rows`, as they are scanned; memory does not grow
-        with the result. Without rows there is one empty batch, for its schema.
+        with the result. Without rows there is one empty batch, for its schema. `progress` is told the share done.
         """
         import pyarrow as pa
 
-        with self._database.running(self._query, timeout) as running:
+        with self._database.running(self._query, timeout, progress) as running:
             relation = running.relation if limit is None else running.relation.limit(limit)
             reader = running.wait_for(lambda: relation.to_arrow_reader(rows))
             batch = running.wait_for(lambda: next(reader, pa.RecordBatch.from_pylist([], schema=reader.schema)))
             while batch is not None:
                 yield batch
                 batch = running.wait_for(lambda: next(reader, None))
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """Of each table that is read, the files that are scanned and all that its state has."""
+        return self._query.readings
+
+    def explain(self) -> str:
+        """The files and bytes that a scan reads and leaves out, by table, and DuckDB's plan; nothing is scanned."""
+        text = replace(self._query, text=f"EXPLAIN {self._query.text}")
+        plans = [
+            plan for _, plan in self._database.rows(text)
+        ]  # not relation.explain: that takes over a notebook's page
+        return "\n".join([*map(str, self.readings), "", *plans])
+
+    def over(self, rows: pa.Table) -> Result:
+        """The same result with its rows, or the first of them, in memory: terminals scan nothing again."""
+        held = Query("FROM k2_rows", frames={"k2_rows": lambda: rows}, readings=self.readings)
+        columns = rows.column_names
+        return Result(self._database, held, self.snapshots, columns, self._zone, hours=self.hours, notes=self.notes)
 
     def head(self, rows: int = _SHOWN) -> pa.Table:
         """The first rows as an Arrow table."""
@@ -115,18 +139,11 @@ class Result:
 
     def __repr__(self) -> str:
         found = self.shown()
-        cells = [tuple(found.headings), *found.cells]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-        return "\n".join([*lines, *(["..."] if found.more else []), self._caption(found), *self.notes])
+        return found.text("\n".join([self._caption(found), *self.notes]))
 
     def _repr_html_(self) -> str:
         found = self.shown()
-        head = "".join(f"<th>{escape(name)}</th>" for name in found.headings)
-        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in found.cells)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        below = "".join(f"<p>{escape(text)}</p>" for text in (self._caption(found), *self.notes))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
+        return table(found.headings, found.cells, numbers=found.numbers, below=(self._caption(found), *self.notes))
 
     def _caption(self, found: Shown) -> str:
         count = f"first {len(found.cells)} rows" if found.more else f"{len(found.cells)} rows"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from k2kernel.errors import UnsupportedTable
-from k2kernel.query.connection import Query, identifier, literal
+from k2kernel.query.connection import Query, Reading, identifier, literal
 from k2kernel.query.known import STATUS, Known
 from k2kernel.query.order import EVENT_NS
 
@@ -147,6 +147,12 @@ class Scan:
         around = (files if undoing is None else undoing) if pinned.name == "trades" else ()
         self.undoing = [file for file in around if not file.status_all_null]
         self._columns = columns
+
+    @property
+    def reading(self) -> Reading:
+        """The files that are read, of all."""
+        pinned = self.pinned
+        return Reading(pinned.name, pinned.snapshot_id, self.files, pinned.files.files)
 
     def of(self, *columns: str) -> Scan:
         """The same scan, of these columns and `ALWAYS` only: reading fewer is quicker to plan, too."""
@@ -285,4 +291,4 @@ def as_view(name: str, scan: Scan, raw: bool) -> str:
 def query(text: str, values: Values, *scans: Scan) -> Query:
     """A query over scans, with the values that its text uses."""
     frames = {name: frame for scan in scans for name, frame in scan.frames().items()}
-    return Query(text, values.named_in(text), frames=frames)
+    return Query(text, values.named_in(text), frames=frames, readings=tuple(scan.reading for scan in scans))

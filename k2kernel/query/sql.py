@@ -13,7 +13,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import InvalidParameter, QueryError, SqlRefused, listed
+from k2kernel.errors import InvalidParameter, QueryError, SqlRefused, listed, meant
 from k2kernel.query.calls import FUNCTION, Call, calls
 from k2kernel.query.connection import Query
 from k2kernel.query.references import Travel, travel
@@ -170,7 +170,8 @@ class _Reader:
         if len(path) == 1 and name in scope:
             return
         if name not in self._travelled and (name not in NAMES or path[:-1] not in ((), (NAMESPACE,))):
-            raise SqlRefused(f"There is no table {'.'.join(path)!r}", f"Tables: {listed(sorted(NAMES))}")
+            near = meant(name, [*NAMES, *scope])
+            raise SqlRefused(f"There is no table {'.'.join(path)!r}", f"{near}Tables: {listed(sorted(NAMES))}")
         start, nbytes = node["query_location"], node["query_location_length"]
         located = isinstance(start, int) and start < 1 << 62 and nbytes
         has_alias = bool(node.get("alias"))
@@ -218,6 +219,9 @@ def named(params: Mapping[str, object] | Sequence[object] | None) -> dict[str, o
 
 
 def _value(name: str, value: object) -> object:
+    for plain in ("tolist", "to_list"):  # scalars and columns of numpy, pandas and Polars
+        if hasattr(value, plain):
+            return _value(name, getattr(value, plain)())
     if isinstance(value, list | tuple):
         return [_value(name, item) for item in value]
     if isinstance(value, datetime) and value.tzinfo is None:

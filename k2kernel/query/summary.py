@@ -7,6 +7,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from k2kernel.html import facts, record
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -40,6 +42,9 @@ class Summary:
     notes: tuple[str, ...] = ()
     unknown_conditions: tuple[str, ...] = ()
     of: str = "trades"
+
+    def _repr_html_(self) -> str:
+        return record(facts(self), f"{self.symbol} on {self.venue}, {self.session}")
 
     @classmethod
     def of_bar(cls, bar: dict[str, Any], of: str, snapshot_id: int | None, **said: Any) -> Summary:

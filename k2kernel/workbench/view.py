@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import InvalidParameter
+from k2kernel.html import Listing
 from k2kernel.times import AsOf, AsOfLike, parse_as_of
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class View:
         state = self._lake.resolve(table, self._as_of)
         line = [] if state is None else self._lake.ancestors(table, state)
         kept = {snapshot.snapshot_id for snapshot in line}
-        return [snapshot for snapshot in self._lake.snapshots(table) if snapshot.id in kept]
+        return Listing(snapshot for snapshot in self._lake.snapshots(table) if snapshot.id in kept)
 
     @property
     def _joins(self) -> Joins:

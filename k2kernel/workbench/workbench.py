@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2kernel.config import Settings
 from k2kernel.errors import FileFault, InvalidParameter, LakeNotFound
+from k2kernel.html import Listing
 from k2kernel.lake import Lake
 from k2kernel.times import AsOfLike, parse_as_of, parse_date, parse_sessions
 
@@ -320,11 +321,11 @@ class Workbench:
 
     def snapshots(self, table: str = "trades") -> list[Snapshot]:
         """Every kept state of a table, newest first."""
-        return self.lake.snapshots(table)
+        return Listing(self.lake.snapshots(table))
 
     def tags(self, table: str = "trades") -> list[Reference]:
         """The names that states of a table have: tags, branches and pins."""
-        return self.lake.tags(table)
+        return Listing(self.lake.tags(table))
 
     def tag(self, table: str, tag: str, as_of: AsOfLike = None, *, move: bool = False) -> int:
         """Name a state of a table, and return its snapshot id; an existing tag moves only with `move`.
@@ -361,7 +362,7 @@ class Workbench:
 
     def pins(self) -> list[Pin]:
         """Every pin, oldest first."""
-        return self.lake.pins()
+        return Listing(self.lake.pins())
 
     def unpin(self, name: str) -> None:
         """Take a pin away from every table; InvalidParameter while its hold lasts."""

@@ -1,0 +1,58 @@
+"""`Answer`: a statement that was run, as a cell shows it."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from k2kernel.html import table
+from k2kernel.query import Result
+
+_SHOWN = 20
+_KEY = "k2"
+"""Where provenance stands in the metadata of an output."""
+
+
+class Answer(Result):
+    """A result that was run once: how many `rows` it had, how many `seconds` it took, and where it came from.
+
+    It shows the first rows, and puts `provenance` into the metadata of the output.
+    """
+
+    def __init__(self, result: Result, first: Result, rows: int, seconds: float, provenance: dict[str, Any]) -> None:
+        vars(self).update(vars(result))
+        self.rows, self.seconds = rows, seconds
+        self._first = first
+        self.provenance = provenance | {
+            "rows": rows,
+            "seconds": round(seconds, 3),
+            "snapshots": {name: None if found is None else str(found) for name, found in self.snapshots.items()},
+            "files": [{"table": each.table, "snapshot": str(each.snapshot_id), **each.facts} for each in self.readings],
+        }
+
+    @property
+    def caption(self) -> str:
+        """Rows, time, files and snapshots in one line."""
+        files = [str(each) for each in self.readings]
+        return "; ".join([f"{self.rows:,} row{'s' * (self.rows != 1)} in {self.seconds:.2f} s", *files])
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the output's metadata gets."""
+        return {_KEY: self.provenance}
+
+    def summary(self) -> dict[str, str]:
+        """The caption alone, as a display without rows."""
+        return {"text/plain": f"[{self.caption}]", "text/html": f"<p>{escape(self.caption)}</p>"}
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
+        found = self._first.shown(_SHOWN)
+        more = f"first {len(found.cells)} of {self.caption}" if self.rows > len(found.cells) else self.caption
+        page = table(found.headings, found.cells, numbers=found.numbers, below=(more, *self.notes))
+        return {"text/plain": found.text("\n".join([f"[{more}]", *self.notes])), "text/html": page}, self.metadata
+
+    def __repr__(self) -> str:
+        return self._repr_mimebundle_()[0]["text/plain"]
+
+    def _repr_html_(self) -> str:
+        return self._repr_mimebundle_()[0]["text/html"]
