@@ -34,7 +34,7 @@ test: lint  ## install and run every check: ruff, mypy, pytest
 test-long: .venv/.dev  ## the tests that take minutes
 	$(BIN)/pytest -q -m long
 
-bench: .venv/.run  ## measure against DuckDB and Polars; ROWS=1000000 for a quick look, JSON=file to keep it
+bench: .venv/.dev  ## measure against DuckDB and Polars; ROWS=1000000 for a quick look, JSON=file to keep it
 	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
 
 lint: .venv/.dev
@@ -59,7 +59,7 @@ clean:  ## remove what make made; a lake (.k2) stays
 	@touch $@
 
 .venv/.dev: pyproject.toml uv.lock .venv/.run
-	$(SYNC) --extra dev
+	$(SYNC) --extra app --extra dev
 	@touch $@
 
 .uv/bin/uv:

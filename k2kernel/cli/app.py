@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from k2kernel.cli import load, profiles, query, replay, table
+from k2kernel.cli import load, profiles, query, replay, serve, table
 from k2kernel.cli.shared import Home, say, workbench
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("ingest")(load.ingest)
 app.command("replay")(replay.replay)
+app.command("serve")(serve.serve)
 app.add_typer(query.app, name="query", help="Trades, quotes, bars, summaries, SQL and what there is.")
 app.add_typer(table.app, name="table", help="States of a table: name them, compare them, go back to one.")
 app.add_typer(profiles.app, name="profiles", help="Vendor formats: list, describe, draft.")

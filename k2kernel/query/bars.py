@@ -25,6 +25,9 @@ TRADE_COLUMNS = (
 )
 QUOTE_COLUMNS = (*TRADE_COLUMNS, "n_quotes")
 
+BAR_KEY = ("epoch_us(ts_open)", "venue", "symbol", "session::VARCHAR")
+"""The order of bars."""
+
 _PRICES = {"trades": "price", "bid": "bid_px", "ask": "ask_px", "mid": "(bid_px + ask_px) * 0.5"}
 
 

@@ -15,18 +15,20 @@ from k2kernel.errors import InvalidParameter, listed
 from k2kernel.query import metadata
 from k2kernel.query.adjustment import RAW as AS_IT_IS
 from k2kernel.query.adjustment import Adjuster, Adjustment
-from k2kernel.query.bars import EVERY_QUOTE, QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
+from k2kernel.query.bars import BAR_KEY, EVERY_QUOTE, QUOTE_COLUMNS, TRADE_COLUMNS, Bars, counting, parse_of
 from k2kernel.query.buckets import SESSION, Interval, buckets, parse_interval
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.chosen import Chosen
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.diff import Diff
+from k2kernel.query.events import Events
 from k2kernel.query.hours import parse_hours
-from k2kernel.query.order import event_key, order_by
+from k2kernel.query.order import event_key
+from k2kernel.query.pages import cut_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Pinned, Scan, Values, as_view, query
-from k2kernel.query.selection import Instrument, Selection, leading, parse_limit, parse_symbols, parse_venue
+from k2kernel.query.selection import Instrument, Selection, parse_limit, parse_symbols, parse_venue
 from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
 from k2kernel.query.summary import Summary
 from k2kernel.query.when import Moment, When, parse_when
@@ -89,6 +91,7 @@ class QueryEngine:
         limit: int | None = None,
         columns: Sequence[str] | None = None,
         adjustment: str = "raw",
+        descending: bool = False,
     ) -> Result:
         """The fills that stand, or every row received where `raw`: all columns of the contract, in the total order.
 
@@ -96,12 +99,12 @@ class QueryEngine:
         prints of auctions too: by their conditions, and in the venue's auction windows); the result's `notes` say what
         is unsure about them. `adjustment` split, dividend or all multiplies price and size by the factors of corporate
         actions (see `k2kernel.query.adjustment`): decimal(38, 12), and a last column says it. `limit` keeps the first
-        rows of the order. AmbiguousSymbol where a symbol is on several venues and `venue` is not given; UnknownSymbol
-        where neither trades nor quotes have it.
+        rows of the order, or the last ones, latest first, where `descending`. AmbiguousSymbol where a symbol is on
+        several venues and `venue` is not given; UnknownSymbol where neither trades nor quotes have it.
         """
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when)
-        return self._events(self._within(wanted, hours), raw, limit, columns, adjustment)
+        return self._events(self._within(wanted, hours), raw, limit, columns, adjustment, descending)
 
     def quotes(
         self,
@@ -118,11 +121,12 @@ class QueryEngine:
         hours: str = "all",
         limit: int | None = None,
         columns: Sequence[str] | None = None,
+        descending: bool = False,
     ) -> Result:
         """The quotes, with the words of `trades`; `raw` changes nothing, because no quote is ever undone."""
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when)
-        return self._events(self._within(wanted, hours), raw, limit, columns, AS_IT_IS)
+        return self._events(self._within(wanted, hours), raw, limit, columns, AS_IT_IS, descending)
 
     def bars(
         self,
@@ -158,9 +162,8 @@ class QueryEngine:
         names = TRADE_COLUMNS if of == "trades" else QUOTE_COLUMNS
         planned, zone = self._bars(wanted, parsed, of, eligible)
         by = self._adjustment(adjustment, wanted)
-        return Result(
-            self._database, by.bars(planned, parsed, of), by.snapshots, by.columns(names), zone, **wanted.within
-        )
+        planned, cut = (made := by.bars(planned, parsed, of)), cut_by(made, BAR_KEY)
+        return Result(self._database, planned, by.snapshots, by.columns(names), zone, cut=cut, **wanted.within)
 
     def summary(
         self,
@@ -220,12 +223,12 @@ class QueryEngine:
         and last (ts_event, UTC).
         """
         when = parse_when(as_of, known_at, clock)
-        return self._of_catalogue(metadata.SYMBOLS, metadata.SYMBOL_COLUMNS, when)
+        return self._of_catalogue(metadata.SYMBOLS, metadata.SYMBOL_COLUMNS, when, metadata.SYMBOL_KEY)
 
     def sessions(self, as_of: AsOfLike = None, known_at: Moment = None, clock: str = "ingest") -> Result:
         """Every session: session, venue, trades and quotes (rows as received), symbols, first and last (ts_event)."""
         when = parse_when(as_of, known_at, clock)
-        return self._of_catalogue(metadata.SESSIONS, metadata.SESSION_COLUMNS, when)
+        return self._of_catalogue(metadata.SESSIONS, metadata.SESSION_COLUMNS, when, metadata.SESSION_KEY)
 
     def stats(self, as_of: AsOfLike = None) -> Result:
         """Every table: table, rows, bytes, files, symbols, first, last (ts_event), snapshot_id, snapshots (how many
@@ -245,13 +248,13 @@ class QueryEngine:
         """The statement of bars of a selection."""
         return self._bars(Wanted(pinned, selection, When()), interval, of, eligible)[0]
 
-    def _of_catalogue(self, text: str, columns: Sequence[str], when: When) -> Result:
+    def _of_catalogue(self, text: str, columns: Sequence[str], when: When, key: Sequence[str]) -> Result:
         pins = [when.pin_or_empty(self.lake, name) for name in ("trades", "quotes")]
         if all(pinned.snapshot_id is None for pinned in pins):
             when.base(self.lake, "trades")
         frames = {f"k2_{pinned.name}": partial(self._catalogue.entries, pinned) for pinned in pins}
         planned = Query(metadata.over(text, frames.keys()), frames=frames)
-        return Result(self._database, planned, _snapshots(pins), list(columns))
+        return Result(self._database, planned, _snapshots(pins), list(columns), cut=cut_by(planned, key))
 
     def _pins(self, statement: Statement, when: When) -> dict[str, Pinned]:
         """The pinned table behind each name that the statement reads."""
@@ -300,24 +303,20 @@ class QueryEngine:
         adjuster = Adjuster(self._database, self._catalogue, self._bars_of)
         return adjuster.plan(kind, wanted.pinned, wanted.selection, wanted.when)
 
-    def _events(
-        self, wanted: Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None, adjustment: str
+    def _events(  # noqa: PLR0917 - the words of a read
+        self,
+        wanted: Wanted,
+        raw: bool,
+        limit: int | None,
+        columns: Sequence[str] | None,
+        adjustment: str,
+        descending: bool,
     ) -> Result:
-        pinned, selection, by = wanted.pinned, wanted.selection, self._adjustment(adjustment, wanted)
-        names, most = _columns(pinned.name, columns), parse_limit(limit)
-        values, scan = Values(), selection.scan(pinned)
-        conditions = selection.conditions(values)
-        if most is not None and pinned.known is None and selection.whole_files and (raw or not scan.undoing):
-            scan = Scan(pinned, leading(scan.files, most), scan.undoing)
-        order = order_by(scan.files, self._catalogue.bounds(scan.files), selection.one_instrument)
-        marked = ("conditions",) if selection.hours is not None else ()
-        rows = by.rows(scan.of(*names, *marked).relation(raw, values.bind), names, values)
-        text = f"SELECT {', '.join(by.columns(names))} FROM {rows}"
-        text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        text += f" ORDER BY {order}"
-        text += f" LIMIT {values.bind(most)}" if most is not None else ""
-        planned, zone = by.on(query(text, values, scan)), self._zone(selection, scan)
-        return Result(self._database, planned, by.snapshots, by.columns(names), zone, **wanted.within)
+        names, by = _columns(wanted.pinned.name, columns), self._adjustment(adjustment, wanted)
+        read = Events(wanted.pinned, wanted.selection, raw, names, by, descending, self._catalogue)
+        planned, zone = read.query(parse_limit(limit)), self._zone(wanted.selection, read.scan)
+        cut = None if limit is not None else partial(read.query, keyed=True)
+        return Result(self._database, planned, by.snapshots, by.columns(names), zone, cut=cut, **wanted.within)
 
     def _zone(self, selection: Selection, scan: Scan) -> str | None:
         """The zone of the one venue that the rows are of, for displays; None where there are several or none."""
