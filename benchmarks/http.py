@@ -169,13 +169,14 @@ def _stream(report: Report, server: Server, workbench: k2.Workbench, rounds: int
     """Rows a second of an Arrow stream beside `to_arrow`, which take turns."""
     days = min(len(SESSIONS), -(-STREAM_ROWS * len(SESSIONS) // report.rows))
     session = f"{SESSIONS[0]}..{SESSIONS[days - 1]}"
-    rates: dict[str, list[float]] = {"HTTP": [], "to_arrow": []}
+    contenders: dict[str, Callable[[], int]] = {
+        "HTTP": lambda: _rows(server, f"/v1/trades?session={session}&format=arrow"),
+        "to_arrow": lambda: int(workbench.trades(session=session).to_arrow().num_rows),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
     base = 0.0
     for turn in range(rounds + 1):
-        for name, work in (
-            ("HTTP", lambda: _rows(server, f"/v1/trades?session={session}&format=arrow")),
-            ("to_arrow", lambda: len(workbench.trades(session=session).to_arrow())),
-        ):
+        for name, work in contenders.items():
             start = time.perf_counter()
             rates[name].append(work() / (time.perf_counter() - start))
         base = server.memory_mb if turn == 0 else base

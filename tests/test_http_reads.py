@@ -189,9 +189,12 @@ def test_times_are_told_in_the_zone_that_is_asked_for(client: httpx.Client) -> N
 def test_derived_routes_are_the_workbench(client: httpx.Client, bench: k2.Workbench) -> None:
     bars = rows(client, "/v1/bars", interval="30m", limit=7)
     wanted = bench.bars(None, "30m").to_arrow().to_pylist()
-    assert [(row["symbol"], Decimal(row["vwap"]), row["n_trades"]) for row in bars] == [
+    assert [(row["symbol"], row["vwap"] and Decimal(row["vwap"]), row["n_trades"]) for row in bars] == [
         (row["symbol"], row["vwap"], row["n_trades"]) for row in wanted
     ]
+    inside = bench.trades(venue="XASX", hours="rth").to_arrow().to_pylist()
+    assert 0 < len(inside) < len(bench.trades(venue="XASX").to_arrow())
+    assert identities(rows(client, "/v1/trades", venue="XASX", hours="rth", limit=300)) == identities(inside)
     summary = client.get("/v1/summary/CBA/2024-03-05").json()["data"][0]
     own = bench.summary("CBA", "2024-03-05")
     assert (Decimal(summary["vwap"]), summary["trade_count"]) == (own.vwap, own.trade_count)
