@@ -67,7 +67,7 @@ clean:  ## remove what make made; a lake (.k2) stays
 	@touch $@
 
 .venv/.dev: pyproject.toml uv.lock .venv/.run
-	$(SYNC) --extra dev --extra kafka
+	$(SYNC) --extra app --extra dev --extra kafka
 	@touch $@
 
 # The servers that streams are tested on; without Java or Maven their tests are skipped, in CI they fail.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import appends, data, ingest, joins, queries, replay, streams
+from benchmarks import appends, data, http, ingest, joins, queries, replay, streams
 from benchmarks.report import HEADING, Report
 
-PARTS = ("ingest", "queries", "joins", "replay", "appends", "streams")
+PARTS = ("ingest", "queries", "joins", "replay", "http", "appends", "streams")
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows of the CSV that is ingested")
     parser.add_argument("--rounds", type=int, default=3, help="ingests of each contender; medians count")
     parser.add_argument("--commits", type=int, default=appends.COMMITS, help="small appends")
+    parser.add_argument("--seconds", type=float, default=http.SECONDS, help="load on each route of the server")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="leave out the other parts")
     parser.add_argument("--folder", type=Path, default=Path(".bench"), help="where files are made and kept")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
@@ -33,6 +34,8 @@ def main() -> None:
         joins.measure(report, folder)
     if "replay" in chosen.only:
         replay.measure(report, home)
+    if "http" in chosen.only:
+        http.measure(report, home, chosen.seconds)
     if "appends" in chosen.only:
         appends.measure(report, folder, chosen.commits)
     if "streams" in chosen.only:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from k2kernel.config import Settings
     from k2kernel.errors import K2Error
     from k2kernel.ingest import Receipt
-    from k2kernel.query import QueryEngine, Result, Summary
+    from k2kernel.query import CancelScope, Page, Position, QueryEngine, Result, Summary
     from k2kernel.replay import Bar, Control, Quote, Replay, ReplayEngine, Trade
     from k2kernel.workbench import Workbench, connect
 
@@ -19,8 +19,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Bar": "replay",
+    "CancelScope": "query",
     "Control": "replay",
     "K2Error": "errors",
+    "Page": "query",
+    "Position": "query",
     "QueryEngine": "query",
     "Quote": "replay",
     "Receipt": "ingest",
@@ -38,8 +41,11 @@ _HOMES = {
 
 __all__ = [
     "Bar",
+    "CancelScope",
     "Control",
     "K2Error",
+    "Page",
+    "Position",
     "QueryEngine",
     "Quote",
     "Receipt",

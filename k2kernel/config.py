@@ -45,6 +45,29 @@ class Settings(BaseSettings):
         default=True, description="whether a producer may register schemas; in production `false`: only known ones"
     )
     row_group_rows: int = Field(default=65_536, ge=2_048, description="rows in a Parquet row group")
+    api_keys: SecretStr | None = Field(
+        default=None, description="keys of the server, as `name:key,name:key`; default: a random one, printed at start"
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="TOML file of hashed keys of the server with their limits, see `k2 serve --new-key`"
+    )
+    http_host: str = Field(default="127.0.0.1", description="address that the server listens at")
+    http_port: int = Field(default=8000, ge=0, le=65_535, description="port that the server listens at")
+    http_rate: int = Field(default=100, ge=1, description="requests a minute that each key may make")
+    http_timeout: float = Field(
+        default=30, gt=0, description="seconds after which a query of the server is interrupted"
+    )
+    http_max_rows: int = Field(default=10_000_000, ge=1, description="rows that one answer of the server may have")
+    http_max_body: int = Field(default=1_000_000, ge=1, description="bytes that the body of a request may have")
+    http_queries: int = Field(default=4, ge=1, description="queries that the server runs at once; others wait")
+    http_streams: int = Field(default=16, ge=1, description="exports and replays that the server streams at once")
+    http_sql: bool = Field(default=False, description="whether the server runs SQL statements")
+    http_cors: str | None = Field(
+        default=None, description="origins, joined by commas, whose pages may call the server; default: none"
+    )
+    http_secret: SecretStr | None = Field(
+        default=None, description="what cursors are signed with; default: random, so cursors end with the server"
+    )
 
     keep_last: int = Field(default=20, ge=1, description="newest states of a table that expiry always keeps")
     keep_every: str = Field(default="1h", description="how long expiry keeps every state")

@@ -18,7 +18,9 @@
     │   └── GrownFile          the file begins with one that was ingested before
     ├── QueryError             a query that was refused or that failed
     │   ├── SqlRefused         not one read-only statement over the lake's tables
-    │   └── QueryCancelled     interrupted by the caller or by a time limit
+    │   ├── QueryCancelled     interrupted by the caller or by a time limit
+    │   ├── QueryTooLarge      it needs more memory than queries may use
+    │   └── UnreadableData     a data file that the query needs cannot be read
     ├── SlowConsumer           a consumer that did not keep up with a replay
     ├── StorageFault           a file or folder of the lake cannot be used
     ├── CatalogUnreachable     the catalog that is configured does not answer
@@ -211,6 +213,14 @@ class SqlRefused(QueryError):
 
 class QueryCancelled(QueryError):
     """The query was interrupted by its caller or by a time limit; nothing was changed."""
+
+
+class QueryTooLarge(QueryError):
+    """The query needs more memory than all queries together may use; nothing was changed."""
+
+
+class UnreadableData(QueryError):
+    """A data file that the query needs cannot be read."""
 
 
 class SlowConsumer(K2Error):

@@ -18,6 +18,7 @@ from k2kernel.cli.app import app
 from k2kernel.config import Settings
 from k2kernel.magics import sql
 from k2kernel.magics.commands import COMMANDS
+from panel_apps.app import make_api
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -78,6 +79,15 @@ def _words(made: Any) -> list[str]:
     ] + ["…"] * any(word.kind is word.VAR_KEYWORD for word in given)
 
 
+def routes_table() -> str:
+    """The table of routes, as the README must have it."""
+    lines = ["| route | answer |", "|---|---|"]
+    for path, methods in make_api(Settings()).openapi()["paths"].items():
+        for method, operation in methods.items():
+            lines.append(f"| `{method.upper()} {path}` | {operation['description'].rstrip('.')} |")
+    return "\n".join(lines)
+
+
 def commands(group: Any, name: str) -> list[str]:
     """Every command below `group`, by its full name."""
     inner = getattr(group, "commands", None)
@@ -95,6 +105,10 @@ def test_magics_and_plots() -> None:
     assert magics_table() in README
     assert commands_table() in README
     assert plots_table() in README
+
+
+def test_routes() -> None:
+    assert routes_table() in README
 
 
 def test_every_command_is_named() -> None:
@@ -115,7 +129,7 @@ def test_the_two_commands_are_make_targets() -> None:
 
 
 def test_files_that_are_named_exist() -> None:
-    named = set(re.findall(r"`((?:k2kernel|tests|benchmarks|observability)/[\w./-]*)`", README))
+    named = set(re.findall(r"`((?:k2kernel|panel_apps|tests|benchmarks|observability)/[\w./-]*)`", README))
     assert named
     assert not [path for path in named if not (ROOT / path).exists()]
 

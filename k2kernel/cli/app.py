@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from k2kernel.cli import load, notebooks, profiles, query, replay, services, stream, table
+from k2kernel.cli import load, notebooks, profiles, query, replay, serve, services, stream, table
 from k2kernel.cli.shared import Home, say, workbench
 from k2kernel.times import parse_date
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("ingest")(load.ingest)
 app.command("replay")(replay.replay)
 app.command("run")(notebooks.run)
+app.command("serve")(serve.serve)
 app.add_typer(query.app, name="query", help="Trades, quotes, bars, summaries, SQL and what there is.")
 app.add_typer(table.app, name="table", help="States of a table: name them, compare them, go back to one.")
 app.add_typer(stream.app, name="stream", help="Files to Kafka, and Kafka into the lake, exactly once.")

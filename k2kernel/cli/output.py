@@ -1,21 +1,16 @@
-"""How answers are written: a table for people; JSON, CSV, Parquet and Arrow for machines, exact and unwrapped.
-
-JSON and CSV: decimals in plain notation without trailing zeros (in JSON as strings), times as ISO 8601 UTC with six
-digits and Z, snapshot ids as strings; a list is a JSON array, in CSV its items joined by `;`; null is empty in CSV.
-"""
+"""How answers are written: a table for people; JSON, CSV, Parquet and Arrow for machines, exact and unwrapped."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from enum import StrEnum
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from k2kernel.sinks import as_text, ndjson
+from k2kernel.sinks import encode, records_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,57 +61,18 @@ def show(result: Result, most: int, columns: Sequence[str] | None = None) -> boo
 
 def write(batches: Iterable[pa.RecordBatch], output: Output) -> None:
     """Write Arrow batches (at least one, for the schema) in a machine format."""
-    import pyarrow as pa
-
-    stream = iter(batches)
-    first = next(stream)
-    everything = chain([first], stream)
-    if output in (Output.json, Output.csv):
-        _text(everything, output)
-    elif output is Output.ndjson:
-        for batch in everything:
-            sys.stdout.write(ndjson(batch))
-            sys.stdout.flush()
-    elif output is Output.arrow:
-        with pa.ipc.new_stream(sys.stdout.buffer, first.schema) as writer:
-            for batch in everything:
-                writer.write_batch(batch)
-    else:
-        import pyarrow.parquet as pq
-
-        with pq.ParquetWriter(sys.stdout.buffer, first.schema, compression="zstd") as writer:
-            for batch in everything:
-                writer.write_batch(batch)
-
-
-def _text(batches: Iterator[pa.RecordBatch], output: Output) -> None:
-    import polars as pl
-
-    first = True
-    out = sys.stdout
-    for batch in batches:
-        found = pl.DataFrame(pl.from_arrow(batch))
-        texts = found.select(
-            as_text(name, kind, joined_lists=output is Output.csv) for name, kind in found.schema.items()
-        )
-        if output is Output.csv:
-            out.write(texts.write_csv(include_header=first, null_value=""))
-        elif len(texts):
-            out.write(("[" if first else ",\n") + texts.write_ndjson().rstrip("\n").replace("\n", ",\n"))
-        first = first and not (output is Output.csv or len(texts))
-    if output is Output.json:
-        out.write("[]\n" if first else "]\n")
+    for piece in encode(batches, output.value):
+        sys.stdout.buffer.write(piece)
+        if output is Output.ndjson:
+            sys.stdout.buffer.flush()
 
 
 def records(found: Sequence[Any], output: Output) -> None:
     """Write dataclass records as rows."""
-    import pyarrow as pa
-
     if not found:
         typer.echo("[]" if output is Output.json else "")
         return
-    names = [each.name for each in fields(found[0])]
-    table = pa.table({name: _column(name, [getattr(each, name) for each in found]) for name in names})
+    table = records_table(found)
     if output is Output.table:
         frame(table)
     else:
@@ -131,19 +87,6 @@ def record(found: Any, output: Output) -> None:
     width = max(len(each.name) for each in fields(found))
     for each in fields(found):
         typer.echo(f"{each.name:<{width}}  {_cell(getattr(found, each.name))}")
-
-
-def _column(name: str, values: Sequence[Any]) -> pa.Array:
-    import pyarrow as pa
-
-    texts = pa.list_(pa.string()) if all(isinstance(value, tuple) for value in values) else None
-    return pa.array([_plain(name, value) for value in values], texts)
-
-
-def _plain(name: str, value: Any) -> Any:
-    if name == "id" or name.endswith("_id"):
-        return None if value is None else str(value)
-    return list(value) if isinstance(value, tuple) else value
 
 
 def frame(table: pa.Table, columns: Sequence[str] | None = None) -> None:

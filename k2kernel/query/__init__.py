@@ -3,7 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.query.engine import QueryEngine
+from k2kernel.query.pages import Page
+from k2kernel.query.position import EVENT_KEY, Position, digest_of
 from k2kernel.query.result import Result
+from k2kernel.query.scope import CancelScope
 from k2kernel.query.summary import Summary
 
 if TYPE_CHECKING:
@@ -14,7 +17,19 @@ if TYPE_CHECKING:
 _HOMES = {"Diff": "diff", "Joins": "joins", "Materialised": "bar_cache"}
 """What few reads need is loaded when it is first used."""
 
-__all__ = ["Diff", "Joins", "Materialised", "QueryEngine", "Result", "Summary"]
+__all__ = [
+    "EVENT_KEY",
+    "CancelScope",
+    "Diff",
+    "Joins",
+    "Materialised",
+    "Page",
+    "Position",
+    "QueryEngine",
+    "Result",
+    "Summary",
+    "digest_of",
+]
 
 
 def __getattr__(name: str) -> Any:

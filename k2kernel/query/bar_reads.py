@@ -15,6 +15,7 @@ from k2kernel.query.bar_engine import BarEngine, BarSpec
 from k2kernel.query.bars import bar_columns, parse_of
 from k2kernel.query.connection import Query
 from k2kernel.query.intervals import WHOLE_SESSION, Interval, parse_align, parse_fill, parse_interval
+from k2kernel.query.pages import cut_by_place
 from k2kernel.query.reads import Reads, Symbols
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Pinned, Values, query
@@ -98,7 +99,8 @@ class BarReads(Reads):
         names = [*named, "ts_close_ns"] if by_close and "ts_close_ns" not in named else list(named)
         kept = cached and self._bar_cache.query(plan, wanted.pinned, wanted.selection, spec, cached)
         planned = by.bars(kept or plan.query(), parsed, of, names)
-        return Result(self._database, planned, by.snapshots, by.columns(names), plan.zone, **wanted.within)
+        cut, shown = cut_by_place(planned), by.columns(names)
+        return Result(self._database, planned, by.snapshots, shown, plan.zone, cut=cut, **wanted.within)
 
     def materialise_bars(self, interval: str = "1m", eligible: str = "venue") -> Materialised:
         """Keep the bars of trades of an interval that divides 15 minutes, by a policy, for `bars(cached=interval)`.

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from k2kernel.errors import QueryCancelled, QueryError
+from k2kernel.errors import K2Error, QueryError, QueryTooLarge, UnreadableData
+from k2kernel.query.scope import cancelled, current_scope
 
 if TYPE_CHECKING:
     import duckdb
@@ -166,7 +167,7 @@ class Database:
         for name, value in (_TELLING if progress else {}).items():
             cursor.execute(f"SET {name} = {value}")
         watchdog = None if timeout is None else threading.Timer(timeout, cursor.interrupt)
-        with self.translated(), cursor:
+        with _measured(), self.translated(), cursor, current_scope().watching(cursor.interrupt):
             if watchdog is not None:
                 watchdog.start()
             try:
@@ -208,6 +209,19 @@ class Running:
                 self.progress(max(self.cursor.query_progress(), 0) / 100)
 
 
+@contextmanager
+def _measured() -> Iterator[None]:
+    """Count a query while it runs, and how it ends."""
+    from k2kernel.metrics import METRICS
+
+    with METRICS.queries_running.track_inprogress(), METRICS.query_seconds.time():
+        try:
+            yield
+        except K2Error as exc:
+            METRICS.query_failures.labels(type(exc).__name__).inc()
+            raise
+
+
 def _bind(cursor: duckdb.DuckDBPyConnection, query: Query) -> duckdb.DuckDBPyRelation:
     for name, frame in query.frames.items():
         cursor.register(name, frame())
@@ -224,24 +238,20 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (duckdb.InterruptException, KeyboardInterrupt) as exc:
-        raise _cancelled() from exc
+        raise cancelled() from exc
     except duckdb.OutOfMemoryException as exc:
-        raise QueryError(_said(exc), "Ask for less at once, or raise K2_MEMORY_LIMIT") from exc
+        raise QueryTooLarge(_said(exc), "Ask for less at once, or raise K2_MEMORY_LIMIT") from exc
     except duckdb.OutOfRangeException as exc:
         raise QueryError(_said(exc), "Cast to a wider type, such as price::DECIMAL(38, 8) * size") from exc
     except duckdb.IOException as exc:
-        raise QueryError(_said(exc), "Check that the warehouse is complete and can be read") from exc
+        raise UnreadableData(_said(exc), "Check that the warehouse is complete and can be read") from exc
     except duckdb.Error as exc:
         raise QueryError(_said(exc), "Correct the statement; `DESCRIBE trades` lists the columns of a table") from exc
     except (RuntimeError, OSError) as exc:
         # A stream that is interrupted raises OSError, Ctrl-C in a fetch a RuntimeError.
         if "interrupt" in str(exc).lower():
-            raise _cancelled() from exc
+            raise cancelled() from exc
         raise
-
-
-def _cancelled() -> QueryCancelled:
-    return QueryCancelled("The query was interrupted", "Ask for less, or allow it more time")
 
 
 def _said(exc: Exception) -> str:

@@ -15,17 +15,13 @@ from k2kernel.query.adjustment import RAW as AS_IT_IS
 from k2kernel.query.bar_reads import BarReads
 from k2kernel.query.calls import Call
 from k2kernel.query.connection import Query
-from k2kernel.query.order import order_by
+from k2kernel.query.events import Events
+from k2kernel.query.pages import cut_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.reads import Symbols
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Pinned, Scan, Values, as_view, query, query_as_view
-from k2kernel.query.selection import (
-    Selection,
-    leading,
-    parse_columns,
-    parse_limit,
-)
+from k2kernel.query.selection import Selection, parse_columns, parse_limit
 from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
 from k2kernel.query.when import Moment, When, parse_when
 from k2kernel.query.within import Wanted, sure_venues
@@ -70,6 +66,7 @@ class QueryEngine(BarReads):
         limit: int | None = None,
         columns: Sequence[str] | None = None,
         adjustment: str = "raw",
+        descending: bool = False,
     ) -> Result:
         """The fills that stand, or every row received where `raw`: all columns of the contract, in the total order.
 
@@ -77,12 +74,12 @@ class QueryEngine(BarReads):
         prints of auctions too: by their conditions, and in the venue's auction windows); the result's `notes` say what
         is unsure about them. `adjustment` split, dividend or all multiplies price and size by the factors of corporate
         actions (see `k2kernel.query.adjustment`): decimal(38, 12), and a last column says it. `limit` keeps the first
-        rows of the order. AmbiguousSymbol where a symbol is on several venues and `venue` is not given; UnknownSymbol
-        where neither trades nor quotes have it.
+        rows of the order, or the last ones, latest first, where `descending`. AmbiguousSymbol where a symbol is on
+        several venues and `venue` is not given; UnknownSymbol where neither trades nor quotes have it.
         """
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("trades", symbol, venue, parse_range(session, start, end), when)
-        return self._events(self._within(wanted, hours), raw, limit, columns, adjustment)
+        return self._events(self._within(wanted, hours), raw, limit, columns, adjustment, descending)
 
     def quotes(
         self,
@@ -99,11 +96,12 @@ class QueryEngine(BarReads):
         hours: str = "all",
         limit: int | None = None,
         columns: Sequence[str] | None = None,
+        descending: bool = False,
     ) -> Result:
         """The quotes, with the words of `trades`; `raw` changes nothing, because no quote is ever undone."""
         when = parse_when(as_of, known_at, clock)
         wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when)
-        return self._events(self._within(wanted, hours), raw, limit, columns, AS_IT_IS)
+        return self._events(self._within(wanted, hours), raw, limit, columns, AS_IT_IS, descending)
 
     def sql(
         self,
@@ -152,12 +150,12 @@ class QueryEngine(BarReads):
         and last (ts_event, UTC).
         """
         when = parse_when(as_of, known_at, clock)
-        return self._of_catalogue(metadata.SYMBOLS, metadata.SYMBOL_COLUMNS, when)
+        return self._of_catalogue(metadata.SYMBOLS, metadata.SYMBOL_COLUMNS, when, metadata.SYMBOL_KEY)
 
     def sessions(self, as_of: AsOfLike = None, known_at: Moment = None, clock: str = "ingest") -> Result:
         """Every session: session, venue, trades and quotes (rows as received), symbols, first and last (ts_event)."""
         when = parse_when(as_of, known_at, clock)
-        return self._of_catalogue(metadata.SESSIONS, metadata.SESSION_COLUMNS, when)
+        return self._of_catalogue(metadata.SESSIONS, metadata.SESSION_COLUMNS, when, metadata.SESSION_KEY)
 
     def stats(self, as_of: AsOfLike = None) -> Result:
         """Every table: table, rows, bytes, files, symbols, first, last (ts_event), snapshot_id, snapshots (how many
@@ -175,13 +173,13 @@ class QueryEngine(BarReads):
         before, after = (Pinned(self.lake, table, self.lake.resolve(table, parse_as_of(state))) for state in (a, b))
         return Diff(self._database, before, after, self._bars_of)
 
-    def _of_catalogue(self, text: str, columns: Sequence[str], when: When) -> Result:
+    def _of_catalogue(self, text: str, columns: Sequence[str], when: When, key: Sequence[str]) -> Result:
         pins = [when.pin_or_empty(self.lake, name) for name in ("trades", "quotes")]
         if all(pinned.snapshot_id is None for pinned in pins):
             when.base(self.lake, "trades")
         frames = {f"k2_{pinned.name}": partial(self._catalogue.entries, pinned) for pinned in pins}
         planned = Query(metadata.over(text, frames.keys()), frames=frames)
-        return Result(self._database, planned, _snapshots(pins), list(columns))
+        return Result(self._database, planned, _snapshots(pins), list(columns), cut=cut_by(planned, key))
 
     def _pins(self, statement: Statement, when: When) -> dict[str, Pinned]:
         """The pinned table behind each name that the statement reads."""
@@ -193,25 +191,21 @@ class QueryEngine(BarReads):
             pins[name] = When(own.as_of).pin(self.lake, own.table) if own else when.pin(self.lake, NAMES[name])
         return pins
 
-    def _events(
-        self, wanted: Wanted, raw: bool, limit: int | None, columns: Sequence[str] | None, adjustment: str
+    def _events(  # noqa: PLR0917 - the words of a read
+        self,
+        wanted: Wanted,
+        raw: bool,
+        limit: int | None,
+        columns: Sequence[str] | None,
+        adjustment: str,
+        descending: bool,
     ) -> Result:
-        pinned, selection, by = wanted.pinned, wanted.selection, self._adjustment(adjustment, wanted)
-        known, most = TABLES[pinned.name].names, parse_limit(limit)
+        known, by = TABLES[wanted.pinned.name].names, self._adjustment(adjustment, wanted)
         names = known if columns is None else parse_columns(columns, known)
-        values, scan = Values(), selection.scan(pinned)
-        conditions = selection.conditions(values)
-        if most is not None and pinned.known is None and selection.whole_files and (raw or not scan.undoing):
-            scan = Scan(pinned, leading(scan.files, most), scan.undoing)
-        order = order_by(scan.files, self._catalogue.bounds(scan.files), selection.one_instrument)
-        marked = ("conditions",) if selection.hours is not None else ()
-        rows = by.rows(scan.of(*names, *marked).relation(raw, values.bind), names, values)
-        text = f"SELECT {', '.join(by.columns(names))} FROM {rows}"
-        text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        text += f" ORDER BY {order}"
-        text += f" LIMIT {values.bind(most)}" if most is not None else ""
-        planned, zone = by.on(query(text, values, scan)), self._zone(selection, scan)
-        return Result(self._database, planned, by.snapshots, by.columns(names), zone, **wanted.within)
+        read = Events(wanted.pinned, wanted.selection, raw, names, by, descending, self._catalogue)
+        planned, zone = read.query(parse_limit(limit)), self._zone(wanted.selection, read.scan)
+        cut = None if limit is not None else partial(read.query, keyed=True)
+        return Result(self._database, planned, by.snapshots, by.columns(names), zone, cut=cut, **wanted.within)
 
     def _zone(self, selection: Selection, scan: Scan) -> str | None:
         """The zone of the one venue that the rows are of, for displays; None where there are several or none."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SYMBOL_COLUMNS = ["symbol", "venue", "trades", "quotes", "first_session", "last_session", "first", "last"]
 SESSION_COLUMNS = ["session", "venue", "trades", "quotes", "symbols", "first", "last"]
+SYMBOL_KEY, SESSION_KEY = ("symbol", "venue"), ("session::VARCHAR", "venue")
 STATS_COLUMNS = ["table", "rows", "bytes", "files", "symbols", "first", "last", "snapshot_id", "snapshots"]
 
 _COUNTS = "sum(trades)::BIGINT AS trades, sum(quotes)::BIGINT AS quotes"

@@ -52,14 +52,14 @@ ROW_KEY = Key(f"row({', '.join(_WITHIN)})")
 """The key that is always right: the struct of all of them."""
 
 
-def order_by(files: Sequence[LakeFile], bounds: Iterable[Bounds], one_instrument: bool) -> str:
+def order_by(files: Sequence[LakeFile], bounds: Iterable[Bounds], one_instrument: bool) -> list[str]:
     """The keys of ORDER BY for the events in `files`: those of the total order that can tell two of them apart."""
     useless = {EVENT_NS} if all(bound.whole_us for bound in bounds) else set()
     if one_instrument:
         useless |= {"venue", "symbol"}
     if not sources_meet(files, per_session=False):
         useless.add("source")
-    return ", ".join(key for key in TOTAL_ORDER if key not in useless)
+    return [key for key in TOTAL_ORDER if key not in useless]
 
 
 def event_key(files: Sequence[LakeFile], bounds: Sequence[Bounds], per_session: bool) -> Key:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import MissingExtra
+from k2kernel.errors import InvalidPosition, MissingExtra
 from k2kernel.html import table
 from k2kernel.query.connection import Database, Query, Reading, Told
 from k2kernel.query.display import Shown, shown
+from k2kernel.query.pages import Cut, Page, page
+from k2kernel.query.position import Key
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,8 +41,9 @@ class Result:
         *,
         hours: str = "all",
         notes: tuple[str, ...] = (),
+        cut: Cut | None = None,
     ) -> None:
-        self._database, self._query, self._zone = database, query, zone
+        self._database, self._query, self._zone, self._cut = database, query, zone, cut
         self._columns = columns
         self.snapshots = dict(snapshots)
         """The snapshot of each table that answers; None where a table has none yet."""
@@ -68,6 +71,23 @@ class Result:
     def to_arrow(self, timeout: float | None = None) -> pa.Table:
         """All rows as an Arrow table; QueryCancelled when it takes longer than `timeout` seconds."""
         return self._database.arrow(self._query, timeout)
+
+    def page(self, limit: int, after: Key | None = None) -> Page:
+        """The first `limit` rows after the key `after`, which is that of the page before (None: from the first row on).
+
+        Pages together are the whole result, each row once. What is made with a `limit` of its own, by `sql` or by
+        `stats` has a first page only.
+        """
+        if self._cut is not None:
+            return page(self._database.arrow(self._cut(limit + 1, after)), limit)
+        if after is not None:
+            raise InvalidPosition("is of a read that has no order to go on in", "Ask for more rows at once")
+        return page(self.head(limit + 1), limit)
+
+    def count(self) -> int:
+        """How many rows there are."""
+        counted = replace(self._query, text=f"SELECT count(*) AS n FROM ({self._query.text})")
+        return int(self._database.arrow(counted)["n"][0].as_py())
 
     def to_polars(self) -> pl.DataFrame:
         """All rows as a Polars frame."""

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+from k2kernel.query.position import Key
 from k2kernel.replay.events import Event, Quote, Trade
 from k2kernel.schemas import TABLES
 
@@ -19,9 +20,6 @@ KIND = "kind"
 
 KEYS = ("venue", "symbol", "sequence", "source", "source_offset")
 """The total order after the instant and the kind."""
-
-Key = tuple[Any, ...]
-"""The place of an event in the order: (ns, rank of its kind, venue, symbol, sequence, source, source_offset)."""
 
 ROWS = 16_384
 """Most events in a chunk."""

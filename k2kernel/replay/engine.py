@@ -21,6 +21,7 @@ from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database
 from k2kernel.query.engine import QueryEngine
 from k2kernel.query.hours import parse_hours
+from k2kernel.query.position import Position, Since, digest_of
 from k2kernel.query.scan import Pinned, Scan, Values, query
 from k2kernel.query.selection import Instrument, Selection, parse_limit, parse_symbols, parse_venue
 from k2kernel.query.when import Moment, When, parse_when
@@ -29,8 +30,7 @@ from k2kernel.replay.controls import GAPS
 from k2kernel.replay.footers import Footers
 from k2kernel.replay.how import How, parse_speed
 from k2kernel.replay.pacing import Clock, SystemClock
-from k2kernel.replay.plan import CLOCKS, Plan, Since
-from k2kernel.replay.position import Position, digest_of
+from k2kernel.replay.plan import CLOCKS, Plan
 from k2kernel.replay.replay import Replay
 from k2kernel.schemas import KINDS
 from k2kernel.times import AsOf, AsOfLike, Range, parse_as_of, parse_range

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from k2kernel.errors import InvalidParameter
+from k2kernel.query.position import Since
 from k2kernel.replay.chunk import Chunk, Whole
 from k2kernel.replay.pacing import Clock, SystemClock
-from k2kernel.replay.plan import Since
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from k2kernel.query.connection import Query
 from k2kernel.query.order import EVENT_NS
+from k2kernel.query.position import Since
 from k2kernel.query.scan import Pinned, Scan, Values, query
 from k2kernel.query.selection import Selection
-from k2kernel.replay.chunk import KEYS, Key, Layout, names_of
+from k2kernel.replay.chunk import KEYS, Layout, names_of
 from k2kernel.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -39,21 +40,6 @@ _MOST_PASSES = 8
 
 _MOST_GROUPS = 6
 """Groups of files of one kind that a statement may read one by one."""
-
-
-class Since(NamedTuple):
-    """Where to begin: at the first event (both None), at the first one at or after `instant`, or after `key`.
-
-    `instant` is in ns of the replay's clock.
-    """
-
-    instant: int | None = None
-    key: Key | None = None
-
-    @property
-    def ns(self) -> int | None:
-        """The first instant that can still come."""
-        return self.instant if self.key is None else int(self.key[0])
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from k2kernel.errors import InvalidParameter
 from k2kernel.query.intervals import parse_interval
+from k2kernel.query.position import Position, Since
 from k2kernel.replay.bars import BarFeed
 from k2kernel.replay.chunk import Chunk, Whole, schema_of
 from k2kernel.replay.controls import Jumps, Sessions
@@ -20,8 +21,7 @@ from k2kernel.replay.extras import Extras, MakeExtras, NoExtras
 from k2kernel.replay.feed import Feed
 from k2kernel.replay.how import How, Mark, Ran, parse_speed
 from k2kernel.replay.pacing import Gate
-from k2kernel.replay.plan import Plan, Since
-from k2kernel.replay.position import Position
+from k2kernel.replay.plan import Plan
 from k2kernel.replay.stream import chunks, cut
 from k2kernel.times import parse_instant
 
@@ -155,6 +155,15 @@ class Replay:
         for whole, at, upto in self._admitted(sized):
             self._mark.upto = upto
             yield whole.batch if upto - at == len(whole) else whole.batch.slice(at, upto - at)
+
+    def marked(self) -> Iterator[tuple[pa.RecordBatch, list[str]]]:
+        """As `batches`, each with the token of the place after each of its events."""
+        for batch in self.batches():
+            mark = self._mark
+            yield (
+                batch,
+                [self._token(replace(mark, upto=at)) for at in range(mark.upto - len(batch) + 1, mark.upto + 1)],
+            )
 
     def __iter__(self) -> Iterator[Event]:
         return self._records(lambda: NoExtras)  # type: ignore[return-value]  # without extras there are only events

@@ -10,12 +10,14 @@ from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.query.connection import Database
+from k2kernel.query.scope import current_scope
 from k2kernel.replay.chunk import ROWS, Chunk, Whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from k2kernel.replay.plan import Plan, Since, Slice
+    from k2kernel.query.position import Since
+    from k2kernel.replay.plan import Plan, Slice
 
 _AHEAD = 2
 """Chunks that wait for the consumer."""
@@ -42,6 +44,7 @@ class _Ahead:
         self._database, self._plan, self._since = database, plan, since
         self._ready: Queue[Chunk | Exception | None] = Queue(_AHEAD)
         self._closed, self._lock = threading.Event(), threading.Lock()
+        self._scope = current_scope()
         self._running: Any = None
         self._thread = threading.Thread(target=self._work, name="k2-replay", daemon=True)
 
@@ -95,7 +98,12 @@ class _Ahead:
 
     def _chunks(self, part: Slice) -> Iterator[Chunk]:
         planned = part.query(self._since)
-        with self._database.translated(), self._database.cursor() as cursor, self._interruptible(cursor):
+        with (
+            self._database.translated(),
+            self._database.cursor() as cursor,
+            self._interruptible(cursor),
+            self._scope.watching(cursor.interrupt),
+        ):
             for name, frame in planned.frames.items():
                 cursor.register(name, frame())
             relation = cursor.sql(planned.text, params=dict(planned.values) or None)

@@ -1,7 +1,19 @@
 """Where replays and exports write: Arrow batches in, a file out. A broker can be one more `Sink`."""
 
 from k2kernel.sinks.files import NdjsonSink, ParquetSink, open_sink
+from k2kernel.sinks.formats import FORMATS, encode, parse_zone, records_table
 from k2kernel.sinks.sink import Sink
 from k2kernel.sinks.text import as_text, ndjson
 
-__all__ = ["NdjsonSink", "ParquetSink", "Sink", "as_text", "ndjson", "open_sink"]
+__all__ = [
+    "FORMATS",
+    "NdjsonSink",
+    "ParquetSink",
+    "Sink",
+    "as_text",
+    "encode",
+    "ndjson",
+    "open_sink",
+    "parse_zone",
+    "records_table",
+]

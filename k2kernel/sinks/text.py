@@ -1,4 +1,4 @@
-"""Rows as text: decimals in plain notation without trailing zeros, times as ISO 8601 UTC with six digits and Z."""
+"""Rows as text: decimals in plain notation without trailing zeros, times as ISO 8601 with six digits in their zone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def as_text(name: str, kind: pl.DataType, *, joined_lists: bool) -> pl.Expr:
         text = column.cast(pl.String)
         return text.str.strip_chars_end("0").str.strip_suffix(".").alias(name) if kind.scale else text
     if isinstance(kind, pl.Datetime):
-        return column.dt.strftime("%Y-%m-%dT%H:%M:%S%.6f" + ("Z" if kind.time_zone else ""))
+        zone = "Z" if kind.time_zone == "UTC" else "%:z" if kind.time_zone else ""
+        return column.dt.strftime(f"%Y-%m-%dT%H:%M:%S%.6f{zone}")
     if isinstance(kind, pl.Binary):
         return column.map_elements(lambda raw: raw.decode(errors="backslashreplace"), return_dtype=pl.String)
     if isinstance(kind, (pl.Date, pl.Time)) or name.endswith("snapshot_id"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import cached_property
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from k2kernel.errors import FileFault, InvalidParameter, LakeNotFound
 from k2kernel.html import Listing
 from k2kernel.lake import Lake
 from k2kernel.times import AsOfLike, parse_as_of, parse_date, parse_sessions
+from k2kernel.workbench.reads import Reads
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from k2kernel.ingest.stream import Stream
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot, Upkeep
     from k2kernel.profiles import Profile
-    from k2kernel.quality import Quality
-    from k2kernel.query import Diff, Joins, Materialised, QueryEngine, Result, Summary
-    from k2kernel.query.computed import Rows
-    from k2kernel.replay import Replay, ReplayEngine
+    from k2kernel.query import Diff, Materialised
     from k2kernel.sinks.kafka import Producer
     from k2kernel.workbench.view import View
 
@@ -49,26 +46,11 @@ def connect(path: str | Path | None = None, *, settings: Settings | None = None)
     return Workbench(settings)
 
 
-class Workbench:
+class Workbench(Reads):
     """Reads and writes one lake. Times are UTC unless said; ranges are half-open; reads never see a half-done load."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
 
     def __repr__(self) -> str:
         return f"Workbench({str(self.settings.home)!r})"
-
-    @cached_property
-    def lake(self) -> Lake:
-        """The lake; `LakeNotFound` where there is none."""
-        return Lake.open(self.settings)
-
-    @cached_property
-    def engine(self) -> QueryEngine:
-        """The query engine over the lake."""
-        from k2kernel.query import QueryEngine
-
-        return QueryEngine(self.lake)
 
     @property
     def _lake_if_any(self) -> Lake | None:
@@ -162,81 +144,9 @@ class Workbench:
         values = {**(options or {}), **{name: text for name, text in named.items() if text is not None}}
         return Options(values, *how)  # type: ignore[arg-type]  # those after values, in order
 
-    def trades(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
-        """Trades in total order; see `QueryEngine.trades` for the words."""
-        return self.engine.trades(symbol, **words)
-
-    def quotes(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
-        """Quotes in total order; see `QueryEngine.quotes` for the words."""
-        return self.engine.quotes(symbol, **words)
-
-    def bars(self, symbol: str | Sequence[str] | None = None, interval: str = "1m", **words: Any) -> Result:
-        """Bars; see `QueryEngine.bars` for the words."""
-        return self.engine.bars(symbol, interval, **words)
-
     def materialise_bars(self, interval: str = "1m", eligible: str = "venue") -> Materialised:
         """Keep bars in a table for `bars(cached=interval)`; see `QueryEngine.materialise_bars`."""
         return self.engine.materialise_bars(interval, eligible)
-
-    def summary(self, symbol: str, session: object, **words: Any) -> Summary:
-        """One session of one instrument; see `QueryEngine.summary` for the words."""
-        return self.engine.summary(symbol, session, **words)
-
-    @cached_property
-    def joins(self) -> Joins:
-        """The verbs that put trades beside quotes."""
-        from k2kernel.query import Joins
-
-        return Joins(self.engine)
-
-    def asof(self, left: Rows, right: Rows, **words: Any) -> Result:
-        """Each row of `left` with the row of `right` that prevails at its time; see `Joins.asof` for the words."""
-        return self.joins.asof(left, right, **words)
-
-    def nbbo(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
-        """The best bid and offer over the venues that quote; see `Joins.nbbo` for the words."""
-        return self.joins.nbbo(symbol, **words)
-
-    def spreads(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
-        """Trades with the quote that prevails and what they cost; see `Joins.spreads` for the words."""
-        return self.joins.spreads(symbol, **words)
-
-    def spread_summary(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
-        """Spreads by instrument and session; see `Joins.spread_summary` for the words."""
-        return self.joins.spread_summary(symbol, **words)
-
-    def markouts(
-        self,
-        symbol: str | Sequence[str] | None = None,
-        horizons: Sequence[str] = ("1s", "10s", "1m", "5m"),
-        **words: Any,
-    ) -> Result:
-        """Trades with the move of the mid after them; see `Joins.markouts` for the words."""
-        return self.joins.markouts(symbol, horizons, **words)
-
-    def turnover(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Result:
-        """The money of trades by instrument and session, per currency; see `k2kernel.query.money.turnover`."""
-        from k2kernel.query.money import turnover
-
-        return turnover(self.engine, symbol, **words)
-
-    def sql(
-        self,
-        text: str,
-        params: Mapping[str, object] | Sequence[object] | None = None,
-        as_of: AsOfLike = None,
-        **words: Any,
-    ) -> Result:
-        """One read-only statement over the lake's tables; `$name` is bound from `params`."""
-        return self.engine.sql(text, params, as_of, **words)
-
-    def symbols(self, as_of: AsOfLike = None, **words: Any) -> Result:
-        """The instruments, with rows and days of each."""
-        return self.engine.symbols(as_of, **words)
-
-    def sessions(self, as_of: AsOfLike = None, **words: Any) -> Result:
-        """The sessions of each venue, with rows of each."""
-        return self.engine.sessions(as_of, **words)
 
     def hours(self, venue: str, session: object) -> pl.DataFrame:
         """When a venue trades in `session` (a date, or first..last, both inclusive): session, open, close, break_start,
@@ -246,26 +156,6 @@ class Workbench:
 
         days = parse_sessions(session)
         return calendars.opening_hours(calendars.venue(venue, self.settings.home), days.first, days.last)
-
-    def stats(self, as_of: AsOfLike = None) -> Result:
-        """One row a table: rows, bytes, files, range, snapshot."""
-        return self.engine.stats(as_of)
-
-    @cached_property
-    def replays(self) -> ReplayEngine:
-        """The replay engine over the lake."""
-        from k2kernel.replay import ReplayEngine
-
-        return ReplayEngine(self.lake)
-
-    def replay(
-        self,
-        symbols: str | Sequence[str] | None = None,
-        kinds: Sequence[str] = ("trades", "quotes"),
-        **words: Any,
-    ) -> Replay:
-        """History as one ordered, pinned, resumable stream; see `ReplayEngine.replay` for the words."""
-        return self.replays.replay(symbols, kinds, **words)
 
     def producer(self, **words: Any) -> Producer:
         """A producer of trades and quotes; see `open_producer` for the words."""
@@ -308,12 +198,6 @@ class Workbench:
         from k2kernel.workbench.view import View
 
         return View(self.lake, self.engine, self.replays, as_of)
-
-    def quality(self, symbol: str | Sequence[str] | None = None, **words: Any) -> Quality:
-        """What is missing, out of order or out of line, by instrument and session; see `k2kernel.quality.quality`."""
-        from k2kernel.quality import quality
-
-        return quality(self.engine, symbol, **words)
 
     def diff(self, table: str, a: AsOfLike, b: AsOfLike = None) -> Diff:
         """What differs between two states of a table (`b` None: now): rows, symbols and bars."""

@@ -1,4 +1,4 @@
-"""Where a replay is, as a token: base64url of JSON with the pinned snapshots, the query's digest and the last key.
+"""Where a read is, as a token: base64url of JSON with the pinned snapshots, the query's digest and the last key.
 
 The checksum tells a damaged token from a good one. It is no signature: who hands tokens to strangers signs them.
 """
@@ -9,25 +9,53 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from k2kernel.errors import InvalidPosition
-from k2kernel.replay.plan import Since
 
 _VERSION = 1
-_TEXTS = (2, 3, 5)
-"""Where in a key the texts stand: venue, symbol, source."""
+
+Key = tuple[Any, ...]
+"""The place of a row in an order, as texts and integers."""
+
+EVENT_KEY = (int, int, str, str, int, str, int)
+"""The key of an event: ns, rank of its kind, venue, symbol, sequence, source, source_offset."""
+
+
+class Since(NamedTuple):
+    """Where to begin: at the first event (both None), at the first one at or after `instant`, or after `key`.
+
+    `instant` is in ns of the replay's clock.
+    """
+
+    instant: int | None = None
+    key: Key | None = None
+
+    @property
+    def ns(self) -> int | None:
+        """The first instant that can still come."""
+        return self.instant if self.key is None else int(self.key[0])
 
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the replay `query` (a digest of its words) of `snapshots`: next comes what is after `since`."""
+    """A place in the read `query` (a digest of its words) of `snapshots`: next comes what is after `since`."""
 
     query: str
     snapshots: Mapping[str, int | None]
     since: Since
+
+    @classmethod
+    def after(cls, query: str, snapshots: Mapping[str, int | None], key: Key) -> Position:
+        """The place after the row with this key."""
+        return cls(query, snapshots, Since(key=key))
+
+    @property
+    def key(self) -> Key | None:
+        """The key of the row before; None where the place is an instant or the beginning."""
+        return self.since.key
 
     def encode(self) -> str:
         """The token."""
@@ -37,19 +65,20 @@ class Position:
         return base64.urlsafe_b64encode(_json({**body, "c": _checksum(body)})).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, token: object) -> Position:
-        """The position that a token stands for; InvalidPosition where it is no token, or not as it was given out."""
+    def decode(cls, token: object, shape: Sequence[type] = EVENT_KEY) -> Position:
+        """The position that a token stands for; InvalidPosition where it is no token, not as it was given out, or its
+        key has not the types of `shape`.
+        """
         body = _parsed(token)
         if body.pop("c", None) != _checksum(body) or body.get("v") != _VERSION:
             raise InvalidPosition("was changed since it was given out, or comes from another version")
         pins = {name: None if pin is None else int(pin) for name, pin in body["s"].items()}
-        return cls(body["q"], pins, Since(body["t"], None if body["k"] is None else _key(body["k"])))
+        return cls(body["q"], pins, Since(body["t"], None if body["k"] is None else _key(body["k"], shape)))
 
 
-def _key(values: list[Any]) -> tuple[Any, ...]:
-    right = (isinstance(value, str if at in _TEXTS else int) for at, value in enumerate(values))
-    if len(values) != 7 or not all(right):
-        raise InvalidPosition("has no key of the total order")
+def _key(values: list[Any], shape: Sequence[type]) -> Key:
+    if len(values) != len(shape) or not all(map(isinstance, values, shape)):
+        raise InvalidPosition("has no key of this order")
     return tuple(values)
 
 

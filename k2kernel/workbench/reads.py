@@ -1,0 +1,137 @@
+"""`Reads`: the read verbs, which a `Workbench` answers at the newest state and a `View` at its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from k2kernel.config import Settings
+from k2kernel.lake import Lake
+from k2kernel.times import AsOfLike
+
+if TYPE_CHECKING:
+    from k2kernel.quality import Quality
+    from k2kernel.query import Joins, QueryEngine, Result, Summary
+    from k2kernel.query.computed import Rows
+    from k2kernel.replay import Replay, ReplayEngine
+
+Symbols = str | Sequence[str] | None
+
+
+class Reads:
+    """What can be asked of a lake. The words of each verb are those of the engine's verb that its text names."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake; `LakeNotFound` where there is none."""
+        return Lake.open(self.settings)
+
+    @cached_property
+    def engine(self) -> QueryEngine:
+        """The query engine over the lake."""
+        from k2kernel.query import QueryEngine
+
+        return QueryEngine(self.lake)
+
+    @cached_property
+    def replays(self) -> ReplayEngine:
+        """The replay engine over the lake."""
+        from k2kernel.replay import ReplayEngine
+
+        return ReplayEngine(self.lake)
+
+    def _state(self, as_of: AsOfLike) -> AsOfLike:
+        """The state that a verb reads when it is given `as_of`."""
+        return as_of
+
+    def _words(self, words: dict[str, Any]) -> dict[str, Any]:
+        return {**words, "as_of": self._state(words.get("as_of"))}
+
+    def trades(self, symbol: Symbols = None, **words: Any) -> Result:
+        """Trades in total order; see `QueryEngine.trades` for the words."""
+        return self.engine.trades(symbol, **self._words(words))
+
+    def quotes(self, symbol: Symbols = None, **words: Any) -> Result:
+        """Quotes in total order; see `QueryEngine.quotes` for the words."""
+        return self.engine.quotes(symbol, **self._words(words))
+
+    def bars(self, symbol: Symbols = None, interval: str = "1m", **words: Any) -> Result:
+        """Bars; see `QueryEngine.bars` for the words."""
+        return self.engine.bars(symbol, interval, **self._words(words))
+
+    def summary(self, symbol: str, session: object, **words: Any) -> Summary:
+        """One session of one instrument; see `QueryEngine.summary` for the words."""
+        return self.engine.summary(symbol, session, **self._words(words))
+
+    @cached_property
+    def joins(self) -> Joins:
+        """The verbs that put trades beside quotes."""
+        from k2kernel.query import Joins
+
+        return Joins(self.engine)
+
+    def asof(self, left: Rows, right: Rows, **words: Any) -> Result:
+        """Each row of `left` with the row of `right` that prevails at its time; see `Joins.asof` for the words."""
+        return self.joins.asof(left, right, **words)
+
+    def nbbo(self, symbol: Symbols = None, **words: Any) -> Result:
+        """The best bid and offer over the venues that quote; see `Joins.nbbo` for the words."""
+        return self.joins.nbbo(symbol, **self._words(words))
+
+    def spreads(self, symbol: Symbols = None, **words: Any) -> Result:
+        """Trades with the quote that prevails and what they cost; see `Joins.spreads` for the words."""
+        return self.joins.spreads(symbol, **self._words(words))
+
+    def spread_summary(self, symbol: Symbols = None, **words: Any) -> Result:
+        """Spreads by instrument and session; see `Joins.spread_summary` for the words."""
+        return self.joins.spread_summary(symbol, **self._words(words))
+
+    def markouts(
+        self, symbol: Symbols = None, horizons: Sequence[str] = ("1s", "10s", "1m", "5m"), **words: Any
+    ) -> Result:
+        """Trades with the move of the mid after them; see `Joins.markouts` for the words."""
+        return self.joins.markouts(symbol, horizons, **self._words(words))
+
+    def turnover(self, symbol: Symbols = None, **words: Any) -> Result:
+        """The money of trades by instrument and session, per currency; see `k2kernel.query.money.turnover`."""
+        from k2kernel.query.money import turnover
+
+        return turnover(self.engine, symbol, **self._words(words))
+
+    def quality(self, symbol: Symbols = None, **words: Any) -> Quality:
+        """What is missing, out of order or out of line, by instrument and session; see `k2kernel.quality.quality`."""
+        from k2kernel.quality import quality
+
+        return quality(self.engine, symbol, **self._words(words))
+
+    def sql(
+        self,
+        text: str,
+        params: Mapping[str, object] | Sequence[object] | None = None,
+        as_of: AsOfLike = None,
+        **words: Any,
+    ) -> Result:
+        """One read-only statement over the lake's tables; `$name` is bound from `params`, and a table with its own
+        FOR VERSION AS OF is read at that; see `QueryEngine.sql`.
+        """
+        return self.engine.sql(text, params, self._state(as_of), **words)
+
+    def replay(self, symbols: Symbols = None, kinds: Sequence[str] = ("trades", "quotes"), **words: Any) -> Replay:
+        """History as one ordered, pinned, resumable stream; see `ReplayEngine.replay` for the words."""
+        return self.replays.replay(symbols, kinds, **self._words(words))
+
+    def symbols(self, as_of: AsOfLike = None, **words: Any) -> Result:
+        """The instruments, with rows and days of each."""
+        return self.engine.symbols(self._state(as_of), **words)
+
+    def sessions(self, as_of: AsOfLike = None, **words: Any) -> Result:
+        """The sessions of each venue, with rows of each."""
+        return self.engine.sessions(self._state(as_of), **words)
+
+    def stats(self, as_of: AsOfLike = None) -> Result:
+        """One row a table: rows, bytes, files, range, snapshot."""
+        return self.engine.stats(self._state(as_of))

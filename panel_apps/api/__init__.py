@@ -1,0 +1,1 @@
+"""The HTTP query surface: routes, formats, cursors and their protection."""

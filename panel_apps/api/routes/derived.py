@@ -1,0 +1,60 @@
+"""What is made of events: bars and summaries."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from k2kernel.sinks import records_table
+from panel_apps.api.answers import Ask, Place, answer
+from panel_apps.api.context import context_of
+from panel_apps.api.reads import Read, ResultRead, TableRead
+from panel_apps.api.shapes import answers
+from panel_apps.api.words import BarWords, SummaryWords
+
+router = APIRouter(prefix="/v1", tags=["bars"])
+_KEY = (int, str, str, str)
+"""The key of a bar: its start in µs, venue, symbol, session."""
+
+
+@router.get("/bars", **answers())
+async def get_bars(request: Request, words: Annotated[BarWords, Query()]) -> Response:
+    """Open, high, low, close, volume and VWAP by bucket."""
+    return await _bars(request, words)
+
+
+@router.post("/aggregations", **answers())
+async def post_aggregations(request: Request, words: BarWords) -> Response:
+    """Bars, with the words in the body."""
+    return await _bars(request, words)
+
+
+async def _bars(request: Request, words: BarWords) -> Response:
+    bench = context_of(request).workbench
+
+    def plan(place: Place) -> Read:
+        made = {"of": words.of, "eligible": words.eligible, "adjustment": words.adjustment, "as_of": place.as_of}
+        result = bench.bars(words.symbols, words.interval, **words.selection, **made)
+        return ResultRead(result, place.query, place.key, words.fields)
+
+    return await answer(request, Ask("bars", words, plan, _KEY))
+
+
+@router.get("/summary/{symbol}/{date}", **answers())
+async def get_summary(
+    request: Request,
+    symbol: Annotated[str, Path(max_length=200)],
+    date: Annotated[str, Path(pattern=r"^\d{4}-\d{2}-\d{2}$", examples=["2014-03-10"])],
+    words: Annotated[SummaryWords, Query()],
+) -> Response:
+    """One session of one instrument."""
+    bench = context_of(request).workbench
+
+    def plan(place: Place) -> Read:
+        chosen = {"venue": words.venue, "eligible": words.eligible, "hours": words.hours, **words.when}
+        found = bench.summary(symbol, date, as_of=place.as_of, **chosen)
+        return TableRead(records_table([found]), {"trades": found.snapshot_id})
+
+    return await answer(request, Ask(f"summary {symbol} {date}", words, plan))

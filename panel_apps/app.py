@@ -1,0 +1,70 @@
+"""The FastAPI app behind its gate."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Security
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from k2kernel import Settings, Workbench, __version__, connect
+from panel_apps.api import problems
+from panel_apps.api.context import Context
+from panel_apps.api.cursors import Signer
+from panel_apps.api.gate import Gate
+from panel_apps.api.keys import Keys
+from panel_apps.api.routes import catalog, derived, events, replay, service, sql
+from panel_apps.api.work import Workers
+
+_HEADERS = ["ETag", "Link", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-Correlation-ID"]
+_HEADERS += ["X-Next-Cursor", "X-Row-Count", "X-Snapshot-Ids", "X-Truncated"]
+
+
+def make(settings: Settings, keys: Keys) -> Gate:
+    """The whole server as one ASGI app."""
+    return Gate(make_api(settings), keys, settings)
+
+
+def make_api(settings: Settings) -> FastAPI:
+    """The routes, without the gate."""
+    app = FastAPI(
+        title="k2kernel",
+        version=__version__,
+        summary="Trades and quotes of a lakehouse: pinned, exact, paged, replayed.",
+        lifespan=lambda app: _lifespan(app, settings),
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.include_router(service.router)
+    keyed = [Security(APIKeyHeader(name="X-API-Key", auto_error=False)), Security(HTTPBearer(auto_error=False))]
+    for part in (events, derived, catalog, replay, sql):
+        app.include_router(part.router, dependencies=keyed)
+    if settings.http_cors:
+        _allow_origins(app, settings.http_cors)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """The context while the server runs; at its end every query is interrupted."""
+    bench: Workbench = connect(settings=settings)
+    pages = Workers("page", settings.http_queries, settings.http_timeout)
+    streams = Workers("stream", settings.http_streams, settings.http_timeout)
+    app.state.context = Context(settings, bench, pages, streams, Signer(settings))
+    app.openapi()  # made once, before requests come
+    yield
+    pages.close()
+    streams.close()
+
+
+def _allow_origins(app: Any, origins: str) -> None:
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=[origin.strip() for origin in origins.split(",")],
+        allow_methods=["GET", "POST"],
+        allow_headers=["X-API-Key", "Authorization", "Content-Type", "If-None-Match", "X-Correlation-ID"],
+        expose_headers=_HEADERS,
+    )
