@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from k2kernel.cli.query import AsOf
+from k2kernel.cli.options import AsOf
 from k2kernel.cli.shared import Home, named, say, workbench
 from k2kernel.errors import InvalidParameter
 

@@ -7,6 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
+from k2kernel.cli.options import (
+    Adjustment,
+    AsOf,
+    Columns,
+    Eligible,
+    Format,
+    Hours,
+    Instrument,
+    Limit,
+    Raw,
+    Symbols,
+    Venue,
+    takes,
+    when,
+    where,
+    written,
+)
 from k2kernel.cli.output import Output, rows
 from k2kernel.cli.shared import Home, named, workbench
 
@@ -17,33 +34,49 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Symbols = Annotated[list[str] | None, typer.Option("--symbol", "-s", help="one or more; default: all")]
-Venue = Annotated[str | None, typer.Option("--venue", "-v", help="MIC or declared code")]
-Session = Annotated[str | None, typer.Option(help="YYYY-MM-DD, or FIRST..LAST, both inclusive")]
-Start = Annotated[str | None, typer.Option(help="time with zone, inclusive; a bare date is the start of that session")]
-End = Annotated[str | None, typer.Option(help="time with zone, exclusive; a bare date is the start of that session")]
-AsOf = Annotated[str | None, typer.Option("--as-of", help="snapshot id, tag, branch, pin, or time with zone")]
-KnownAt = Annotated[str | None, typer.Option("--known-at", help="time with zone: only what was known by then")]
-Clock = Annotated[str, typer.Option(help="with --known-at, by what time: ingest, recv or event")]
-Limit = Annotated[int | None, typer.Option("--limit", "-n", help="first rows only; a table shows 20 unless told")]
-Format = Annotated[Output, typer.Option("--output", "-o", help="how rows are written")]
-Eligible = Annotated[str, typer.Option(help="which trades count: venue (the venue's policy), all, or a policy")]
-Adjustment = Annotated[str, typer.Option(help="prices across corporate actions: raw, split, dividend or all")]
-
-Hours = Annotated[str, typer.Option(help="all, rth (open to close, breaks apart), or rth+auctions")]
-
 _TRADES = ["ts_event", "symbol", "venue", "price", "size", "side", "conditions"]
 _QUOTES = ["ts_event", "symbol", "venue", "bid_sz", "bid_px", "ask_px", "ask_sz", "conditions"]
 _SPREADS = ["ts_event", "price", "size", "sign", "bid_px", "ask_px", "mid", "effective_spread", "realised_spread"]
 """The columns that a table on the screen shows; every other format has all."""
 
 
-def _events(
-    verb: str, short: list[str], home: Path | None, limit: int | None, output: Output, columns: str | None, **words: Any
+@app.command()
+@takes(where, when, written)
+def trades(
+    home: Path | None,
+    limit: int | None,
+    output: Output,
+    symbol: Symbols = None,
+    raw: Raw = False,
+    hours: Hours = "all",
+    adjustment: Adjustment = "raw",
+    columns: Columns = None,
+    **words: Any,
 ) -> None:
-    shown = _names(columns) or (short if output is Output.table else None)
-    read = getattr(workbench(home), verb)
-    rows(read(columns=shown, limit=output.limit(limit), **words), output, limit)
+    """Trades that stand, in total order."""
+    words |= {"raw": raw, "hours": hours, "adjustment": adjustment, **_read(columns, _TRADES, limit, output)}
+    rows(workbench(home).trades(symbol, **words), output, limit)
+
+
+@app.command()
+@takes(where, when, written)
+def quotes(
+    home: Path | None,
+    limit: int | None,
+    output: Output,
+    symbol: Symbols = None,
+    hours: Hours = "all",
+    columns: Columns = None,
+    **words: Any,
+) -> None:
+    """Quotes in total order."""
+    words |= {"hours": hours, **_read(columns, _QUOTES, limit, output)}
+    rows(workbench(home).quotes(symbol, **words), output, limit)
+
+
+def _read(columns: str | None, short: list[str], limit: int | None, output: Output) -> dict[str, Any]:
+    """Which columns and how many rows are read; a table on the screen has few."""
+    return {"columns": _names(columns) or (short if output is Output.table else None), "limit": output.limit(limit)}
 
 
 def _names(columns: str | None) -> list[str] | None:
@@ -51,65 +84,16 @@ def _names(columns: str | None) -> list[str] | None:
     return [name.strip() for name in columns.split(",")] if columns else None
 
 
-Columns = Annotated[str | None, typer.Option(help="names joined by commas; default: all, or a few in a table")]
-
-
 @app.command()
-def trades(
-    symbol: Symbols = None,
-    venue: Venue = None,
-    session: Session = None,
-    start: Start = None,
-    end: End = None,
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    clock: Clock = "ingest",
-    raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
-    hours: Hours = "all",
-    adjustment: Adjustment = "raw",
-    columns: Columns = None,
-    limit: Limit = None,
-    output: Format = Output.table,
-    home: Home = None,
-) -> None:
-    """Trades that stand, in total order."""
-    words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end}
-    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    _events("trades", _TRADES, home, limit, output, columns, raw=raw, hours=hours, adjustment=adjustment, **words)
-
-
-@app.command()
-def quotes(
-    symbol: Symbols = None,
-    venue: Venue = None,
-    session: Session = None,
-    start: Start = None,
-    end: End = None,
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    clock: Clock = "ingest",
-    hours: Hours = "all",
-    columns: Columns = None,
-    limit: Limit = None,
-    output: Format = Output.table,
-    home: Home = None,
-) -> None:
-    """Quotes in total order."""
-    words = {"symbol": symbol, "venue": venue, "session": session, "start": start, "end": end}
-    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    _events("quotes", _QUOTES, home, limit, output, columns, hours=hours, **words)
-
-
-@app.command()
+@takes(where, when, written)
 def bars(
-    symbol: Annotated[str, typer.Argument(help="the instrument")],
+    home: Path | None,
+    limit: int | None,
+    output: Output,
+    symbol: Instrument,
     interval: Annotated[
         str, typer.Argument(help="1s, 5m, 1h, 1d, session, tick:1000, volume:50000, dollar:1e6")
     ] = "1m",
-    venue: Venue = None,
-    session: Session = None,
-    start: Start = None,
-    end: End = None,
     of: Annotated[
         str | None, typer.Option(help="trades, bid, ask or mid; default: trades, mid where there are none")
     ] = None,
@@ -125,47 +109,40 @@ def bars(
     ] = None,
     hours: Hours = "all",
     adjustment: Adjustment = "raw",
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    clock: Clock = "ingest",
-    limit: Limit = None,
-    output: Format = Output.table,
-    home: Home = None,
+    **words: Any,
 ) -> None:
     """Open, high, low, close, volume and VWAP by time, by session, or by amount."""
-    words: dict[str, Any] = {"venue": venue, "session": session, "start": start, "end": end, "of": of}
-    words |= {"eligible": eligible, "hours": hours, "as_of": as_of, "known_at": known_at, "clock": clock}
-    words |= {"align": align, "fill": fill, "columns": _names(columns) if columns != "all" else columns}
-    rows(workbench(home).bars(symbol, interval, adjustment=adjustment, **words), output, limit)
+    words |= {"of": of, "eligible": eligible, "align": align, "fill": fill, "hours": hours, "adjustment": adjustment}
+    words["columns"] = _names(columns) if columns != "all" else columns
+    rows(workbench(home).bars(symbol, interval, **words), output, limit)
 
 
 @app.command()
+@takes(when)
 def summary(
-    symbol: Annotated[str, typer.Argument(help="the instrument")],
+    symbol: Instrument,
     session: Annotated[str, typer.Argument(help="trading date at the venue, YYYY-MM-DD")],
     venue: Venue = None,
     eligible: Eligible = "venue",
     hours: Hours = "all",
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    clock: Clock = "ingest",
     output: Format = Output.table,
     home: Home = None,
+    **words: Any,
 ) -> None:
     """One session of one instrument: open, high, low, close, volume, VWAP."""
     from k2kernel.cli.output import record
 
-    words = {"eligible": eligible, "hours": hours, "as_of": as_of, "known_at": known_at, "clock": clock}
-    record(workbench(home).summary(symbol, session, venue=venue, **words), output)
+    words |= {"venue": venue, "eligible": eligible, "hours": hours}
+    record(workbench(home).summary(symbol, session, **words), output)
 
 
 @app.command()
+@takes(where, when, written)
 def spreads(
-    symbol: Annotated[str, typer.Argument(help="the instrument")],
-    venue: Venue = None,
-    session: Session = None,
-    start: Start = None,
-    end: End = None,
+    home: Path | None,
+    limit: int | None,
+    output: Output,
+    symbol: Instrument,
     sign: Annotated[
         str, typer.Option(help="who began a trade: side (as the venue says), quote, tick or lee_ready")
     ] = "side",
@@ -176,67 +153,42 @@ def spreads(
     on: Annotated[str, typer.Option(help="the clock: ts_event or ts_recv")] = "ts_event",
     strict: Annotated[bool, typer.Option("--strict", help="only quotes before a trade, none of its instant")] = False,
     per_session: Annotated[bool, typer.Option("--per-session", help="weighted means instead of trades")] = False,
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    clock: Clock = "ingest",
-    limit: Limit = None,
-    output: Format = Output.table,
-    home: Home = None,
+    **words: Any,
 ) -> None:
     """Trades with the quote beside them: mid, quoted, effective and realised spread, micro-price, imbalance."""
-    words: dict[str, Any] = {"venue": venue, "session": session, "start": start, "end": end, "sign": sign}
-    words |= {"horizon": horizon, "book": book, "on": on, "inclusive": not strict}
-    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
+    words |= {"sign": sign, "horizon": horizon, "book": book, "on": on, "inclusive": not strict}
     read = workbench(home).spread_summary if per_session else workbench(home).spreads
     rows(read(symbol, **words), output, limit, None if per_session else _SPREADS)
 
 
 @app.command()
+@takes(where, when, written)
 def turnover(
+    home: Path | None,
+    limit: int | None,
+    output: Output,
     symbol: Symbols = None,
     by: Annotated[str, typer.Option(help="what to keep apart: some of venue,symbol,session")] = "venue,symbol,session",
-    venue: Venue = None,
-    session: Session = None,
-    start: Start = None,
-    end: End = None,
     eligible: Eligible = "venue",
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    clock: Clock = "ingest",
-    limit: Limit = None,
-    output: Format = Output.table,
-    home: Home = None,
+    **words: Any,
 ) -> None:
     """The money of trades, by multiplier and price unit of each instrument; currencies are never summed."""
-    words = {"venue": venue, "session": session, "start": start, "end": end, "eligible": eligible}
-    words |= {"as_of": as_of, "known_at": known_at, "clock": clock}
-    rows(workbench(home).turnover(symbol, by=[name for name in by.split(",") if name], **words), output, limit)
+    words |= {"by": [name for name in by.split(",") if name], "eligible": eligible}
+    rows(workbench(home).turnover(symbol, **words), output, limit)
 
 
 @app.command()
-def symbols(
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    clock: Clock = "ingest",
-    limit: Limit = None,
-    output: Format = Output.table,
-    home: Home = None,
-) -> None:
+@takes(when, written)
+def symbols(home: Path | None, limit: int | None, output: Output, **words: Any) -> None:
     """The instruments, with rows and sessions of each."""
-    rows(workbench(home).symbols(as_of, known_at=known_at, clock=clock), output, limit)
+    rows(workbench(home).symbols(**words), output, limit)
 
 
 @app.command()
-def sessions(
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    clock: Clock = "ingest",
-    limit: Limit = None,
-    output: Format = Output.table,
-    home: Home = None,
-) -> None:
+@takes(when, written)
+def sessions(home: Path | None, limit: int | None, output: Output, **words: Any) -> None:
     """The sessions of each venue."""
-    rows(workbench(home).sessions(as_of, known_at=known_at, clock=clock), output, limit)
+    rows(workbench(home).sessions(**words), output, limit)
 
 
 @app.command()
@@ -259,19 +211,17 @@ def snapshots(
 
 
 @app.command()
+@takes(when, written)
 def sql(
+    home: Path | None,
+    limit: int | None,
+    output: Output,
     text: Annotated[str, typer.Argument(help="one SELECT over trades, quotes, …; - reads standard input")],
     param: Annotated[
         list[str] | None, typer.Option("--param", "-P", help="NAME=TEXT for $NAME in the statement")
     ] = None,
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    clock: Clock = "ingest",
-    limit: Limit = None,
-    output: Format = Output.table,
-    home: Home = None,
+    **words: Any,
 ) -> None:
     """One read-only statement; `trades FOR VERSION AS OF 'eod'` looks back in time."""
     statement = typer.get_text_stream("stdin").read() if text == "-" else text
-    found = workbench(home).sql(statement, named("param", param), as_of, known_at=known_at, clock=clock)
-    rows(found, output, limit)
+    rows(workbench(home).sql(statement, named("param", param), **words), output, limit)

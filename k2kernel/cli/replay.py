@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from k2kernel.cli.options import Hours, Raw, Symbols, takes, when, where, written
 from k2kernel.cli.output import Output, frame, write
-from k2kernel.cli.query import AsOf, Clock, End, Format, Hours, KnownAt, Limit, Session, Start, Symbols, Venue, app
-from k2kernel.cli.shared import Home, say, workbench
+from k2kernel.cli.query import app
+from k2kernel.cli.shared import say, workbench
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,17 +29,14 @@ _TABLE = ["kind", "ts_event", "symbol", "venue", "price", "size", "bid_sz", "bid
 
 
 @app.command()
+@takes(where, when, written)
 def replay(
+    home: Path | None,
+    limit: int | None,
+    output: Output,
     symbol: Symbols = None,
     kind: Annotated[list[str] | None, typer.Option("--kind", help="trades, quotes; default: both")] = None,
-    venue: Venue = None,
-    session: Session = None,
-    start: Start = None,
-    end: End = None,
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    clock: Clock = "ingest",
-    raw: Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")] = False,
+    raw: Raw = False,
     hours: Hours = "all",
     speed: Annotated[float, typer.Option(help="times the pace of history; 0: as fast as it goes")] = 0,
     order_by: Annotated[str, typer.Option(help="ts_event, or ts_recv for the order of capture")] = "ts_event",
@@ -46,32 +45,14 @@ def replay(
     position: Annotated[str | None, typer.Option(help="go on from here: what an equal replay said at its end")] = None,
     digest: Annotated[bool, typer.Option("--digest", help="say the digest of the events at the end")] = False,
     to_kafka: Annotated[bool, typer.Option("--to-kafka", help="publish the events, as k2 stream produce does")] = False,
-    limit: Limit = None,
-    output: Format = Output.table,
-    home: Home = None,
+    **words: Any,
 ) -> None:
     """Trades and quotes of several symbols in one order; at the end, on standard error, the position to go on from."""
     bench = workbench(home)
-    found = bench.replay(
-        symbol or None,
-        kind or ("trades", "quotes"),
-        venue=venue,
-        session=session,
-        start=start,
-        end=end,
-        as_of=as_of,
-        known_at=known_at,
-        clock=clock,
-        raw=raw,
-        hours=hours,
-        speed=speed,
-        order_by=order_by,
-        ties=ties,
-        batch_rows=batch_size,
-        position=position,
-        digest=digest,
-        limit=_SHOWN if limit is None and output is Output.table and not to_kafka else limit,
-    )
+    words |= {"raw": raw, "hours": hours, "speed": speed, "order_by": order_by, "ties": ties, "batch_rows": batch_size}
+    words |= {"position": position, "digest": digest}
+    words["limit"] = _SHOWN if limit is None and output is Output.table and not to_kafka else limit
+    found = bench.replay(symbol or None, kind or ("trades", "quotes"), **words)
     for note in found.notes:
         say(note)
     if to_kafka:

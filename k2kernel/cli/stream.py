@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from k2kernel.cli.load import options_of
+from k2kernel.cli.options import Format, Limit
 from k2kernel.cli.output import Output, frame, records, write
-from k2kernel.cli.query import Format, Limit
 from k2kernel.cli.shared import Home, say, workbench
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from k2kernel.cli.options import AsOf, Format, Limit, Session, Symbols, Venue
 from k2kernel.cli.output import Output, record, records, rows, write
-from k2kernel.cli.query import AsOf, Format, Limit, Session, Symbols, Venue, snapshots
+from k2kernel.cli.query import snapshots
 from k2kernel.cli.shared import Home, say, workbench
 
 if TYPE_CHECKING:
