@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from k2kernel.profiles import Profile
     from k2kernel.query import Diff, Materialised
     from k2kernel.sinks.kafka import Producer
+    from k2kernel.workbench.view import View
 
 Paths = str | Path | Sequence[str | Path]
 
