@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from k2kernel.lake.reachable import Reachable, on_disk
 from tests.lake_frames import load, new_lake, rows_of
 from tests.query_lake import add, at, event
 from tests.support import ROOT
+from tests.travel import meanwhile
 
 POLICY = {"last": 25, "every": "0s", "hourly": "0s", "daily": "0s"}
 
@@ -24,28 +24,16 @@ POLICY = {"last": 25, "every": "0s", "hourly": "0s", "daily": "0s"}
 @contextmanager
 def appending(lake: Lake, loaded: list[str]) -> Iterator[None]:
     """A writer of its own that appends three trades and a quote, again and again, and notes what it has loaded."""
-    stop, failures = threading.Event(), list[Exception]()
+    own = Lake.open(lake.settings)
 
-    def work() -> None:
-        own, number = Lake.open(lake.settings), 0
-        try:
-            while not stop.is_set():
-                for table, count in (("trades", 3), ("quotes", 1)):
-                    rows = [event(ts_event=at(100 + number * 10 + place)) for place in range(count)]
-                    add(own, f"{table}-{number}", rows, table, minute=number)
-                loaded.append(f"trades-{number}")
-                number += 1
-        except Exception as exc:  # noqa: BLE001 - raised below, in the test's own thread
-            failures.append(exc)
+    def work(number: int) -> None:
+        for table, count in (("trades", 3), ("quotes", 1)):
+            rows = [event(ts_event=at(100 + number * 10 + place)) for place in range(count)]
+            add(own, f"{table}-{number}", rows, table, minute=number)
+        loaded.append(f"trades-{number}")
 
-    writer = threading.Thread(target=work)
-    writer.start()
-    try:
+    with meanwhile(work):
         yield
-    finally:
-        stop.set()
-        writer.join()
-    assert not failures, failures
 
 
 def test_nobody_notices_maintenance_under_constant_appends(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
+from itertools import count
 from typing import Any
 
 from k2kernel.lake import Lake
@@ -23,30 +24,41 @@ def compact(lake: Lake, table: str = "trades", session: date | None = None) -> i
 
 
 @contextmanager
-def writer_at_work(lake: Lake, row: Mapping[str, Any]) -> Iterator[None]:
-    """Meanwhile a writer of its own appends rows like `row` to both kinds and compacts them, again and again."""
+def meanwhile(work: Callable[[int], None]) -> Iterator[None]:
+    """Call `work(0)`, `work(1)`, … in a thread of its own meanwhile, once at least; what it raises is raised here."""
     stop, failures = threading.Event(), list[Exception]()
 
-    def work() -> None:
-        own = Lake.open(lake.settings)
+    def repeat() -> None:
         try:
-            for number in range(1_000):
-                for table in KINDS:
-                    add(own, f"{table}-meanwhile-{number}", [dict(row)], table, minute=number)
-                    compact(own, table, row["session"])
+            for number in count():
+                work(number)
                 if stop.is_set():
                     return
         except Exception as exc:  # noqa: BLE001 - raised below, in the test's own thread
             failures.append(exc)
 
-    writer = threading.Thread(target=work)
-    writer.start()
+    thread = threading.Thread(target=repeat)
+    thread.start()
     try:
         yield
     finally:
         stop.set()
-        writer.join()
+        thread.join()
     assert not failures, failures
+
+
+@contextmanager
+def writer_at_work(lake: Lake, row: Mapping[str, Any]) -> Iterator[None]:
+    """Meanwhile a writer of its own appends rows like `row` to both kinds and compacts them, again and again."""
+    own = Lake.open(lake.settings)
+
+    def work(number: int) -> None:
+        for table in KINDS:
+            add(own, f"{table}-meanwhile-{number}", [dict(row)], table, minute=number)
+            compact(own, table, row["session"])
+
+    with meanwhile(work):
+        yield
 
 
 def expire_past(lake: Lake, table: str = "trades") -> None:
