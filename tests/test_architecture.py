@@ -87,7 +87,7 @@ HOMES = {
         "wire",
         "workbench",
     },
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"metrics.exposition"},
     "pyarrow": {
         "cli",
         "decode",
@@ -120,7 +120,7 @@ HOMES = {
 PUBLIC = {f"k2kernel{name}" for name in ("", ".errors", ".metrics", ".query", ".schemas", ".sinks")}
 """What panel_apps may import: the root, and the modules beside it whose own names are public."""
 
-LIGHT = {"pydantic", "pydantic_settings", "prometheus_client"}
+LIGHT = {"pydantic", "pydantic_settings"}
 """Libraries that `import k2kernel` may load."""
 
 COMES_WITH = {"pydantic": "pydantic_settings", "sqlalchemy": "pyiceberg"}
