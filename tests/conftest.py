@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from k2kernel.lake import Lake
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share a process, and all that need the services another: each is started once."""
+    for item in items:
+        shared = "services" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("services" if shared else item.path.stem))
+
+
 @pytest.fixture(autouse=True)
 def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run in an empty folder: no `.k2`, no `.env` and no K2_ variable reaches a test."""

@@ -297,6 +297,7 @@ def test_a_slow_query_is_interrupted(server: Server, client: httpx.Client) -> No
     server.wait_for("k2_queries_running", 0)
 
 
+@pytest.mark.alone
 def test_requests_answer_while_heavy_queries_run(home: Path) -> None:
     """Four heavy queries are under way; the others wait, and what is no query answers at once."""
     with (

@@ -238,6 +238,7 @@ print(statistics.median(magic - call for call, magic in pairs))
 """
 
 
+@pytest.mark.alone
 def test_a_magic_adds_at_most_20_ms_to_the_call_its_display_included(cells: Kernel) -> None:
     tries = 0
     while (added := float(cells.run(OVERHEAD).stream)) > 0.020 and tries < 2:
@@ -256,6 +257,7 @@ print(time.perf_counter() - began)
 IMPORT = "import time\nbegan = time.perf_counter()\nimport pyiceberg.catalog.sql\nprint(time.perf_counter() - began)"
 
 
+@pytest.mark.alone
 def test_loading_the_extension_takes_at_most_1_2_imports_of_the_catalog() -> None:
     def seconds(code: str) -> float:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -19,6 +19,8 @@ from k2kernel.replay import Control, ManualClock, Replay, ReplayEngine
 from k2kernel.replay.feed import Feed
 from tests.query_lake import DAY, OPEN_NS, add, at, event
 
+pytestmark = pytest.mark.alone
+
 GAPS_NS = (0, 1, 999, 5_000_000, 40_000_000, 40_000_000, 1_000_000_000, 3_600_000_000_000)
 """Between one event and the next; time is a second and an hour, too."""
 

@@ -23,6 +23,8 @@ import pytest
 if TYPE_CHECKING:
     from k2kernel.config import Settings
 
+pytestmark = pytest.mark.alone
+
 RUNS, ROUNDS = 9, 3
 IMPORT_POLARS = (sys.executable, "-c", "import polars")
 IMPORT_CATALOG = (sys.executable, "-c", "import pyiceberg.catalog.sql, duckdb")
