@@ -48,14 +48,16 @@ def candles(reader: Reader, symbol: str, interval: str = "1m", **words: Any) -> 
     """
     view = pinned(reader, words)
     bars = view.bars(symbol, interval, **words)
-    frame = bars.to_polars()
-    if not frame.is_empty():
-        facts = [f"policy {', '.join(frame['eligible'].unique().sort())}", *_facts(view, "trades", symbol, bars, words)]
-        return drawn(frame, bars.zone, _name(symbol, frame, interval, "trades"), *facts)
-    sides = {of: view.bars(symbol, interval, of=of, **words) for of in ("bid", "ask")}
-    frames = {of: found.to_polars() for of, found in sides.items()}
+    of = words.pop("of", None) or ("trades" if "trades" in bars.snapshots else "bid and ask")
+    if of != "bid and ask":
+        frame = some(bars.to_polars(), "bars")
+        facts = [f"policy {', '.join(frame['eligible'].unique().sort())}"] * (of == "trades")
+        facts += _facts(view, "trades" if of == "trades" else "quotes", symbol, bars, words)
+        return drawn(frame, bars.zone, _name(symbol, frame, interval, of), *facts)
+    sides = {side: view.bars(symbol, interval, of=side, **words) for side in ("bid", "ask")}
+    frames = {side: some(found.to_polars(), "bars") for side, found in sides.items()}
     facts = _facts(view, "quotes", symbol, sides["bid"], words)
-    return _bid_ask(frames, sides["bid"].zone, _name(symbol, frames["bid"], interval, "bid and ask"), *facts)
+    return _bid_ask(frames, sides["bid"].zone, _name(symbol, frames["bid"], interval, of), *facts)
 
 
 def _name(symbol: str, frame: pl.DataFrame, interval: str, of: str) -> str:
@@ -64,7 +66,7 @@ def _name(symbol: str, frame: pl.DataFrame, interval: str, of: str) -> str:
 
 def _facts(view: View, table: str, symbol: str, bars: Result, words: dict[str, Any]) -> list[str]:
     """Hours, clock and snapshot."""
-    same = {name: value for name, value in words.items() if name not in ("of", "eligible", "adjustment")}
+    same = {name: value for name, value in words.items() if name not in ("eligible", "adjustment")}
     events = getattr(view, table)(symbol, columns=["clock"], **same)
     return [hours(bars), clocks(events), states(bars), *bars.notes]
 
@@ -78,14 +80,14 @@ def drawn(bars: pl.DataFrame, zone: str | None, name: str, *facts: str) -> Any:
     frame = frame.with_columns(axis.at(frame["ts_open"]).alias("x"))
     title = heading(name, *facts, said)
     price = _sticks(frame, axis, UP, DOWN)
-    if "vwap" in frame.columns:
+    if "vwap" in frame.columns and frame["vwap"].count():
         middle = frame.with_columns(pl.col("x") + pl.col("k2_width") / 2).drop_nulls("vwap")
         price *= line(middle, axis, "vwap", "VWAP of each bar").opts(color=LINE)
-    return _over(price, frame, axis, title, "volume")
+    return _over(price, frame, axis, title, "n_quotes" if "n_quotes" in frame.columns else "volume")
 
 
 def _bid_ask(frames: dict[str, pl.DataFrame], zone: str | None, name: str, *facts: str) -> Any:
-    bid, said = _ready(some(frames["bid"], "bars"))
+    bid, said = _ready(frames["bid"])
     ask, _ = _ready(frames["ask"])
     axis = _axis(bid, zone)
     parts = []

@@ -15,8 +15,8 @@ from panel_apps.api.shapes import answers
 from panel_apps.api.words import BarWords, SummaryWords
 
 router = APIRouter(prefix="/v1", tags=["bars"])
-_KEY = (int, str, str, str)
-"""The key of a bar: its start in µs, venue, symbol, session."""
+_KEY = (int,)
+"""The key of a bar: how many there are before it."""
 
 
 @router.get("/bars", **answers())
