@@ -68,6 +68,14 @@ class K2Error(Exception):
     def __str__(self) -> str:
         return ". ".join(part for part in (self.problem, self.remedy) if part) + "."
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """So that it can come from another process."""
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[K2Error], args: tuple[object, ...]) -> K2Error:
+    return kind.__new__(kind, *args)
+
 
 class InvalidParameter(K2Error):
     """`parameter` was given `value`, which is not acceptable."""

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import typer.main
@@ -117,7 +116,7 @@ def test_every_command_is_named() -> None:
 
 
 def test_every_verb_of_the_workbench_is_named() -> None:
-    verbs = [name for name, part in vars(k2.Workbench).items() if isinstance(part, FunctionType) and name[0] != "_"]
+    verbs = [name for name, _ in inspect.getmembers(k2.Workbench, inspect.isfunction) if name[0] != "_"]
     assert not [verb for verb in verbs if not re.search(rf"wb\.{verb}\b", README)]
 
 

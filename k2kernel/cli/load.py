@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from k2kernel.cli.shared import Home, named, say, workbench
-from k2kernel.errors import FileFault
 
 if TYPE_CHECKING:
     from k2kernel.ingest import Receipt
@@ -31,6 +30,7 @@ def ingest(
     on_duplicate: Annotated[
         str, typer.Option(help="fills that repeat a venue's id: keep_all, keep_first, keep_last or error")
     ] = "keep_all",
+    workers: Annotated[int, typer.Option(help="files loaded at a time, each in a process of its own")] = 1,
     home: Home = None,
 ) -> None:
     """Load files into the lake by a profile. Each file is one commit a table or nothing; again, it adds nothing."""
@@ -41,23 +41,22 @@ def ingest(
             _preview(bench, path, profile, options)
         return
     failed = 0
-    for path in files:
-        try:
-            receipt = bench.ingest(
-                path,
-                profile,
-                options=options,
-                replace=replace,
-                append_grown=append_grown,
-                max_rejects=max_rejects,
-                on_duplicate=on_duplicate,
-                progress=True,
-            )
-        except FileFault as exc:
+    for loaded in bench.ingest_each(
+        files,
+        profile,
+        options=options,
+        replace=replace,
+        append_grown=append_grown,
+        max_rejects=max_rejects,
+        on_duplicate=on_duplicate,
+        workers=workers,
+        progress=True,
+    ):
+        if loaded.receipt is None:
             failed += 1
-            say(f"k2: {exc}")
+            say(f"k2: {loaded.fault}")
         else:
-            report(str(path), receipt)
+            report(str(loaded.path), loaded.receipt)
     if failed:
         raise typer.Exit(2)
 

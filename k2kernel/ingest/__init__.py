@@ -5,9 +5,11 @@ from k2kernel.ingest.guess import guess
 from k2kernel.ingest.known import Options
 from k2kernel.ingest.progress import Progress, ProgressBar, silent
 from k2kernel.ingest.receipt import Account, Receipt, TableReceipt, total
+from k2kernel.ingest.workers import Loaded, ingest_files
 
 __all__ = [
     "Account",
+    "Loaded",
     "Options",
     "Progress",
     "ProgressBar",
@@ -15,6 +17,7 @@ __all__ = [
     "TableReceipt",
     "guess",
     "ingest_file",
+    "ingest_files",
     "preview_file",
     "silent",
     "total",

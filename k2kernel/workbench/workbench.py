@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from glob import glob
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from k2kernel.decode import Decoded
-    from k2kernel.ingest import Options, Progress, Receipt
+    from k2kernel.ingest import Loaded, Options, Progress, Receipt
     from k2kernel.ingest.audit import Audit
     from k2kernel.ingest.letters import Letters
     from k2kernel.ingest.publish import Sent
@@ -74,7 +74,17 @@ class Workbench(Reads):
 
         return profiles.load(name, self.settings.home)
 
-    def ingest(
+    def ingest(self, paths: Paths, profile: str | Path, **words: Any) -> Receipt:
+        """Load files (paths or globs) by a profile; each file is one commit per table, or nothing.
+
+        The words are those of `ingest_each`. `FileFault` where a file cannot be loaded; files before it in `paths` are
+        loaded then, with several workers perhaps some behind it, too.
+        """
+        from k2kernel import ingest
+
+        return ingest.total(loaded.get() for loaded in self.ingest_each(paths, profile, **words))
+
+    def ingest_each(
         self,
         paths: Paths,
         profile: str | Path,
@@ -86,9 +96,10 @@ class Workbench(Reads):
         append_grown: bool = False,
         max_rejects: float = 0.01,
         on_duplicate: str = "keep_all",
+        workers: int = 1,
         progress: bool | Progress = False,
-    ) -> Receipt:
-        """Load files (paths or globs) by a profile; each file is one commit per table, or nothing.
+    ) -> Iterator[Loaded]:
+        """Load files as `ingest` does, and tell of each in order: its receipt, or its fault, which stops no other.
 
         `symbol`, `venue` and other `options` (such as `date`) are what the profile asks for. Loading the same content
         again adds nothing; `replace` takes the earlier load out in the same commit; `append_grown` loads what a file
@@ -99,18 +110,19 @@ class Workbench(Reads):
         ids), `keep_first` (stored rows come first), `keep_last` of the file (an error where the table has one), or
         `error`, which names the first. What is left out is counted as duplicate.
 
-        `FileFault` where a file cannot be loaded; files before it in `paths` are loaded then.
+        `workers` is how many files are loaded at a time, each in a process with its share of threads and memory.
         """
         from k2kernel import ingest
 
         wanted = self._options(symbol, venue, options, replace, append_grown, max_rejects, on_duplicate)
-        chosen = self.profile(profile)
-        files = expand(paths)
+        chosen, files = self.profile(profile), expand(paths)
+        if workers < 1:
+            raise InvalidParameter("workers", workers, "is no number of processes")
         if "lake" not in self.__dict__:
             self.init()
         bar = ingest.ProgressBar() if progress is True else nullcontext(progress or ingest.silent)
         with bar as tell:
-            return ingest.total(ingest.ingest_file(self.lake, path, chosen, wanted, tell) for path in files)
+            yield from ingest.ingest_files(self.lake, files, chosen, wanted, tell, workers=workers)
 
     def guess(self, path: str | Path) -> str | None:
         """The name of the profile that fits the file's first lines best, or None where none does."""
