@@ -23,7 +23,9 @@ from k2kernel.profiles import Profile
 if TYPE_CHECKING:
     from k2kernel.config import Settings
 
-_POLARS_THREADS = "POLARS_MAX_THREADS"
+_THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS")
+"""What Polars and PyArrow look at, once, when they are loaded."""
+
 _AMOUNT = re.compile(r"[\d.]+")
 _LEAST_ROWS = 100_000
 """Rows that a worker holds at least before it writes a file; fewer make files that cost more than they save."""
@@ -94,20 +96,17 @@ def _share(settings: Settings, workers: int) -> Settings:
 
 @contextmanager
 def _few_threads(threads: int) -> Iterator[None]:
-    """Processes that begin meanwhile have so many threads in Polars, which looks only once."""
-    before = os.environ.get(_POLARS_THREADS)
-    os.environ[_POLARS_THREADS] = str(threads)
+    """Processes that begin meanwhile have so many threads."""
+    before = {name: os.environ[name] for name in _THREADS if name in os.environ}
+    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
     try:
         yield
     finally:
-        del os.environ[_POLARS_THREADS]
-        if before is not None:
-            os.environ[_POLARS_THREADS] = before
+        for name in _THREADS:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _load(settings: Settings, path: Path, profile: Profile, options: Options) -> Loaded:
     """In a worker: load the file."""
-    import pyarrow as pa
-
-    pa.set_cpu_count(settings.threads or 1)
     return Loaded.of(Lake.open(settings), path, profile, options, silent)
