@@ -68,6 +68,16 @@ class Settings(BaseSettings):
     http_secret: SecretStr | None = Field(
         default=None, description="what cursors are signed with; default: random, so cursors end with the server"
     )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65_535, description="port where sinks, schedules and ingests show their metrics"
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="address of that port")
+    metrics_textfile: Path | None = Field(
+        default=None, description="`.prom` file that a command writes its metrics to at its end"
+    )
+    metrics_folder: Path | None = Field(
+        default=None, description="folder in which the processes of one server add up their metrics"
+    )
 
     keep_last: int = Field(default=20, ge=1, description="newest states of a table that expiry always keeps")
     keep_every: str = Field(default="1h", description="how long expiry keeps every state")

@@ -55,7 +55,8 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     streams = Workers("stream", settings.http_streams, settings.http_timeout)
     app.state.context = Context(settings, bench, pages, streams, Signer(settings))
     app.openapi()  # made once, before requests come
-    yield
+    with bench.metrics():
+        yield
     pages.close()
     streams.close()
 

@@ -22,11 +22,11 @@ import k2kernel
 from tests.support import ROOT
 
 LEVELS = {
+    "config": 0,
     "errors": 0,
     "schemas": 0,
     "wire": 1,
     "times": 1,
-    "config": 1,
     "html": 1,
     "metrics": 1,
     "calendars": 2,

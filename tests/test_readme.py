@@ -17,6 +17,7 @@ from k2kernel.cli.app import app
 from k2kernel.config import Settings
 from k2kernel.magics import sql
 from k2kernel.magics.commands import COMMANDS
+from k2kernel.metrics import Counter, Metrics
 from panel_apps.app import make_api
 from tests.support import ROOT
 
@@ -87,6 +88,16 @@ def routes_table() -> str:
     return "\n".join(lines)
 
 
+def metrics_table() -> str:
+    """The table of metrics, as the README must have it."""
+    lines = ["| metric | labels | meaning |", "|---|---|---|"]
+    for each in Metrics():
+        name = f"{each.name}_total" if isinstance(each, Counter) else each.name
+        labels = ", ".join(f"`{label}`" for label in each.label_names)
+        lines.append(f"| `{name}` | {labels} | {type(each).__name__.lower()}: {each.meaning} |")
+    return "\n".join(lines)
+
+
 def commands(group: Any, name: str) -> list[str]:
     """Every command below `group`, by its full name."""
     inner = getattr(group, "commands", None)
@@ -104,6 +115,10 @@ def test_magics_and_plots() -> None:
     assert magics_table() in README
     assert commands_table() in README
     assert plots_table() in README
+
+
+def test_metrics() -> None:
+    assert metrics_table() in README
 
 
 def test_routes() -> None:

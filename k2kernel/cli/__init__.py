@@ -33,10 +33,12 @@ def ingest_main() -> None:
 
 def run(app: Callable[[], object]) -> None:
     """Run a door; an error of ours becomes one sentence and exit status 2."""
+    from k2kernel.cli.shared import CLOSING
     from k2kernel.errors import K2Error
 
     try:
-        app()
+        with CLOSING:
+            app()
     except K2Error as exc:
         sys.stderr.write(f"k2: {exc}\n")
         sys.exit(2)

@@ -34,7 +34,7 @@ def ingest(
     home: Home = None,
 ) -> None:
     """Load files into the lake by a profile. Each file is one commit a table or nothing; again, it adds nothing."""
-    bench = workbench(home)
+    bench = workbench(home, long=True)
     options = options_of(option, symbol, venue)
     if dry_run:
         for path in files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,11 +19,20 @@ Home = Annotated[
 ]
 
 
-def workbench(home: Path | None) -> Workbench:
-    """The workbench on the lake at `home`, or where settings say."""
+CLOSING = ExitStack()
+"""What ends with the command."""
+
+
+def workbench(home: Path | None, *, long: bool = False) -> Workbench:
+    """The workbench on the lake at `home`, or where settings say. A `long` command shows its metrics at a port, any
+    other in a file at its end, where settings say so.
+    """
     from k2kernel.workbench import connect
 
-    return connect(home)
+    bench = connect(home)
+    if long or bench.settings.metrics_textfile is not None:
+        CLOSING.enter_context(bench.metrics(serve=long))
+    return bench
 
 
 def named(option: str, given: list[str] | None) -> dict[str, str]:

@@ -89,7 +89,9 @@ def sink(
     home: Home = None,
 ) -> None:
     """Stream topics into the lake until interrupted; a stop takes about a second and loses nothing."""
-    stream = workbench(home).stream(topics or None, group=group, rows=rows, nbytes=nbytes, seconds=seconds, bad=bad)
+    stream = workbench(home, long=True).stream(
+        topics or None, group=group, rows=rows, nbytes=nbytes, seconds=seconds, bad=bad
+    )
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: stream.stop()) for number in numbers]
     try:

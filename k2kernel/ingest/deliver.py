@@ -62,10 +62,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of a batch: rows by table, and how many messages were no rows."""
+    """What became of a batch: rows by table, how many messages were no rows, and the latest event time of the rows."""
 
     rows: Mapping[str, int]
     rejected: int
+    watermark: datetime | None = None
 
 
 @dataclass
@@ -129,7 +130,7 @@ class Delivery:
             raise
         self._letters.update({claim.source: claim.end for claim in claims.get(REJECTED, ())})
         self.next.update(batch.ends)
-        return Delivered({table: len(each.rows) for table, each in found.items()}, len(rejected))
+        return Delivered({table: len(each.rows) for table, each in found.items()}, len(rejected), _watermark(found))
 
     def _write(self, rows: Mapping[str, pl.DataFrame], stamp: datetime) -> dict[str, list[str]]:
         """The data files of each table; nobody sees them yet."""
@@ -175,12 +176,17 @@ def _nbytes(values: Sequence[bytes | None]) -> int:
     return sum(len(value) for value in values if value is not None)
 
 
-def _facts(found: Mapping[str, Read]) -> str:
+def _watermark(found: Mapping[str, Read]) -> datetime | None:
     latest = [each.rows["ts_event"].max() for each in found.values() if len(each.rows)]
+    return max(latest, default=None)  # type: ignore[type-var, return-value]
+
+
+def _facts(found: Mapping[str, Read]) -> str:
+    latest = _watermark(found)
     facts = {
         "id": uuid.uuid4().hex,
         "schema_ids": sorted({number for each in found.values() for number in each.schema_ids}),
-        "watermark": max(latest).isoformat() if latest else None,  # type: ignore[type-var, union-attr]
+        "watermark": None if latest is None else latest.isoformat(),
     }
     return json.dumps(facts, separators=(",", ":"))
 

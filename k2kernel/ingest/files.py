@@ -20,6 +20,7 @@ from k2kernel.decode import Decoded, Decoder
 from k2kernel.errors import CommitConflict, FileFault, InvalidParameter
 from k2kernel.ingest.known import ACCOUNT, REJECTED, TABLES, Loads, Options, Part, by_path, look_up
 from k2kernel.ingest.lookups import resolve
+from k2kernel.ingest.measured import measured
 from k2kernel.ingest.order import SequenceCheck, SequenceDisorder, by_ordinal
 from k2kernel.ingest.progress import Phase, Progress, silent
 from k2kernel.ingest.receipt import Account, Receipt, TableReceipt, total
@@ -42,6 +43,11 @@ def ingest_file(
     was committed.
     """
     options = _checked(options or Options(), profile)
+    with measured() as told:
+        return told(_ingested(lake, path, profile, options, progress))
+
+
+def _ingested(lake: Lake, path: str | Path, profile: Profile, options: Options, progress: Progress) -> Receipt:
     began = time.monotonic()
     lookups = resolve(lake, profile)
     for look in range(_LOOKS):

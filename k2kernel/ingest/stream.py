@@ -15,6 +15,7 @@ from k2kernel.errors import CommitConflict, StreamFault
 from k2kernel.ingest.deliver import Batch, Delivered, Delivery
 from k2kernel.ingest.messages import Read
 from k2kernel.lake import Lake
+from k2kernel.metrics import METRICS
 from k2kernel.sources.kafka import KafkaSource, Partition
 from k2kernel.wire import Registry, RegistryDown
 
@@ -184,6 +185,10 @@ class Stream:
                 self._batch.since = time.monotonic()
             self._batch.add(at, fetched.values, fetched.offsets)
             self._want(-len(fetched.values))
+        METRICS.stream_buffered.set(self._batch.rows)
+        METRICS.stream_held.set(bool(self._held_until))
+        METRICS.stream_partitions.set(len(self._source.partitions))
+        METRICS.stream_lag.set(self._source.behind(self._delivery.next))
 
     def _want(self, messages: int) -> None:
         if self._left is not None:
@@ -201,9 +206,10 @@ class Stream:
         self._flight = self._worker.submit(self._deliver, self._flying)
 
     def _deliver(self, batch: Batch) -> Delivered:
-        found = self._delivery.read(batch)
-        self._suspend(found)
-        return self._delivery.commit(batch, found)
+        with METRICS.stream_seconds.time():
+            found = self._delivery.read(batch)
+            self._suspend(found)
+            return self._delivery.commit(batch, found)
 
     def _land(self) -> None:
         """Wait for the batch under way: it is committed, to be tried again, or void because its table has moved on."""
@@ -221,6 +227,7 @@ class Stream:
             self._release()
             self._conflicts = 0
             self.done = self.done.plus(batch.rows, delivered)
+            _count(batch, delivered)
             self._source.acknowledge(batch.ends)
 
     def _suspend(self, found: Mapping[str, Read]) -> None:
@@ -247,6 +254,7 @@ class Stream:
     def _go_back(self, exc: CommitConflict, batch: Batch) -> None:
         """Forget what was read and read on from where the tables end."""
         self._conflicts += 1
+        METRICS.stream_conflicts.inc()
         if self._conflicts > _CONFLICTS:
             raise exc
         _LOG.warning("going on from where the table ends: %s", exc)
@@ -265,3 +273,16 @@ class Stream:
         for at in partitions:
             self._want(self._batch.drop(at))
             self._delivery.next.pop(at, None)
+
+
+def _count(batch: Batch, delivered: Delivered) -> None:
+    """A batch that was committed."""
+    METRICS.stream_messages.inc(batch.rows)
+    METRICS.stream_batch.observe(batch.rows)
+    METRICS.stream_bytes.inc(batch.nbytes)
+    METRICS.stream_letters.inc(delivered.rejected)
+    METRICS.stream_last.set(time.time())
+    if delivered.watermark is not None:
+        METRICS.stream_watermark.set(delivered.watermark.timestamp())
+    for table, rows in delivered.rows.items():
+        METRICS.stream_rows.labels(table).inc(rows)

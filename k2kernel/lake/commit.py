@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from k2kernel.errors import CommitConflict
 from k2kernel.lake.provenance import COMMIT_KEY
+from k2kernel.metrics import METRICS
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -49,13 +50,19 @@ def attempt(name: str, step: Callable[[], T]) -> T:
 
     `step` must begin by looking whether an earlier run of it landed.
     """
+    began = time.monotonic()
     for number in range(_ATTEMPTS):
         try:
-            return step()
+            done = step()
         except (*_NOT_DONE, *_UNKNOWN) as exc:
+            METRICS.commit_conflicts.labels(name).inc()
             if number == _ATTEMPTS - 1:
+                METRICS.commit_failures.labels(name).inc()
                 raise CommitConflict(name, f"the commit did not succeed in {_ATTEMPTS} attempts ({exc})") from exc
             time.sleep(random.uniform(0.5, 1) * min(_FIRST_WAIT * 2**number, _LONGEST_WAIT))  # noqa: S311
+        else:
+            METRICS.commit_seconds.observe(time.monotonic() - began)
+            return done
     raise AssertionError("unreachable")
 
 
@@ -86,6 +93,7 @@ def commit(table: Table, added: Sequence[DataFile], removed: Sequence[DataFile],
         for file in removed:
             producer.delete_data_file(file)
         producer.commit()
+    METRICS.commits.labels(table.name()[-1]).inc()
     return producer.snapshot_id
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from functools import partial
+from functools import partial, wraps
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import time
+from typing import TYPE_CHECKING, ParamSpec
 
 from k2kernel.errors import ExpiredReference
 from k2kernel.lake import commit, expiry
@@ -21,6 +22,7 @@ from k2kernel.lake.retention import Retention, length, to_expire
 from k2kernel.lake.snapshots import Parents, known
 from k2kernel.lake.upkeep import Upkeep
 from k2kernel.lake.write import is_local
+from k2kernel.metrics import METRICS
 from k2kernel.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from k2kernel.config import Settings
     from k2kernel.lake.files import FileSet
     from k2kernel.lake.write import DataFile, Writer
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,27 @@ class Tables:
     writer: Writer
 
 
+def _measured(step: Callable[P, Upkeep]) -> Callable[P, Upkeep]:
+    """A step whose time and outcome are counted under its name."""
+    action = step.__name__.replace("_", "-")
+
+    @wraps(step)
+    def measured(*given: P.args, **named: P.kwargs) -> Upkeep:
+        try:
+            with METRICS.upkeep_seconds.labels(action).time():
+                done = step(*given, **named)
+        except Exception:
+            METRICS.upkeep_failures.labels(action).inc()
+            raise
+        if done.applied:
+            METRICS.upkeep_deleted.labels(action).inc(done.deleted)
+            METRICS.upkeep_deleted_bytes.labels(action).inc(done.deleted_nbytes)
+            METRICS.upkeep_last.labels(action).set(time())
+        return done
+
+    return measured
+
+
 @dataclass
 class Maintenance:
     """Compacts, expires and cleans tables. Every step may run while others read and write, and may be killed."""
@@ -52,6 +77,7 @@ class Maintenance:
     tables: Tables
     _reachable: dict[str, Reachable] = field(default_factory=dict)
 
+    @_measured
     def compact(self, name: str, session: date | None = None, dry_run: bool = False) -> Upkeep:
         """Write the small files of each session as few files in the table's order (of `session`: all of its files), in
         one snapshot that adds and removes no row; rows that deletes name go for good.
@@ -78,6 +104,7 @@ class Maintenance:
         after = (len(files) - fewer, files.nbytes, None if chosen else files.nbytes)
         return Upkeep(name, "compact", False, states, states + bool(chosen), len(files), *after, note=note)
 
+    @_measured
     def rewrite_manifests(self, name: str, dry_run: bool = False) -> Upkeep:
         """Merge the manifests of the current state, which make planning slow, in one snapshot without rows."""
         before = self.tables.load(name)
@@ -93,6 +120,7 @@ class Maintenance:
         snapshot = table.current_snapshot()
         return 0 if snapshot is None else len(snapshot.manifests(table.io))
 
+    @_measured
     def expire(
         self,
         name: str,
@@ -163,6 +191,7 @@ class Maintenance:
             written = self.tables.write(LOG, rows)
             self.tables.append(LOG, [written.path], Provenance((), "maintenance", "", datetime.now(UTC)))
 
+    @_measured
     def orphans(self, name: str, older_than: object = None, dry_run: bool = True) -> Upkeep:
         """Delete files in the table's folder that nothing refers to, and that have not changed for `older_than` (None:
         of the settings): younger ones may be those of a commit on its way. UnsupportedTable where the table is not on

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from k2kernel.errors import InvalidParameter, StorageFault
 from k2kernel.lake.local_io import local_path
 from k2kernel.lake.sort import constant, sort
+from k2kernel.metrics import METRICS
 from k2kernel.schemas import Table as Contract
 from k2kernel.schemas import declared
 
@@ -162,7 +163,10 @@ class Writer:
         )
         with _storing(location), _writable(table.io, location) as target:
             cursor.execute(f"COPY ({query}) TO $copy_to ({options})", {**values, "copy_to": target})
-            return Path(target).stat().st_size
+            nbytes = Path(target).stat().st_size
+        METRICS.written_files.inc()
+        METRICS.written_bytes.inc(nbytes)
+        return nbytes
 
 
 def _parts(found: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:

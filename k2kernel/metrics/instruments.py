@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from typing import Self
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Numbers = list[float]
 """The numbers of one series: a value; of a histogram the count of each bucket, then the sum."""
@@ -58,7 +60,13 @@ class Counter(Instrument):
 
 
 class Gauge(Instrument):
-    """What goes up and down."""
+    """What goes up and down. Several processes that share it show what `across` makes of their values."""
+
+    def __init__(
+        self, name: str, meaning: str, label_names: tuple[str, ...] = (), across: Callable[[list[float]], float] = sum
+    ) -> None:
+        super().__init__(name, meaning, label_names)
+        self.across = across
 
     def inc(self, amount: float = 1) -> None:
         """Add `amount`."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from k2kernel.errors import K2Error, QueryError, QueryTooLarge, UnreadableData
+from k2kernel.metrics import METRICS
 from k2kernel.query.scope import cancelled, current_scope
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Database:
         for name, value in (_TELLING if progress else {}).items():
             cursor.execute(f"SET {name} = {value}")
         watchdog = None if timeout is None else threading.Timer(timeout, cursor.interrupt)
-        with _measured(), self.translated(), cursor, current_scope().watching(cursor.interrupt):
+        with _measured(query), self.translated(), cursor, current_scope().watching(cursor.interrupt):
             if watchdog is not None:
                 watchdog.start()
             try:
@@ -210,10 +211,13 @@ class Running:
 
 
 @contextmanager
-def _measured() -> Iterator[None]:
-    """Count a query while it runs, and how it ends."""
-    from k2kernel.metrics import METRICS
-
+def _measured(query: Query) -> Iterator[None]:
+    """Count a query while it runs, what it reads, and how it ends."""
+    for facts in (reading.facts for reading in query.readings):
+        METRICS.query_files.inc(facts["files"])
+        METRICS.query_bytes.inc(facts["nbytes"])
+        METRICS.query_pruned_files.inc(facts["files_pruned"])
+        METRICS.query_pruned_bytes.inc(facts["nbytes_pruned"])
     with METRICS.queries_running.track_inprogress(), METRICS.query_seconds.time():
         try:
             yield

@@ -55,3 +55,7 @@ def parse_speed(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
         return float(value)
     raise InvalidParameter("speed", value, "is no speed", "Give 0 for no pacing, 1 for the pace of history, 10, ...")
+
+
+def ignore(_: object) -> None:
+    """What is called back for where nobody listens."""

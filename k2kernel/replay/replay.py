@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from k2kernel.errors import InvalidParameter
+from k2kernel.metrics import METRICS
 from k2kernel.query.intervals import parse_interval
 from k2kernel.query.position import Position, Since
 from k2kernel.replay.bars import BarFeed
@@ -19,7 +20,7 @@ from k2kernel.replay.digest import Digest
 from k2kernel.replay.events import Bar, Control, Event, Quote, Record, Trade
 from k2kernel.replay.extras import Extras, MakeExtras, NoExtras
 from k2kernel.replay.feed import Feed
-from k2kernel.replay.how import How, Mark, Ran, parse_speed
+from k2kernel.replay.how import How, Mark, Ran, ignore, parse_speed
 from k2kernel.replay.pacing import Gate
 from k2kernel.replay.plan import Plan
 from k2kernel.replay.stream import chunks, cut
@@ -38,8 +39,7 @@ T = TypeVar("T", bound="Chunk | Whole")
 
 _Piece = Iterator[tuple[int, Event]]
 
-_BREATH = 256
-"""Rows between two chances for other tasks of an event loop."""
+_BREATH = 256  # rows between two chances for other tasks of an event loop
 
 
 class Replay:
@@ -229,7 +229,7 @@ class Replay:
         event whose callback raises counts as not delivered.
         """
         given: dict[type, Any] = {Trade: on_trade, Quote: on_quote, Bar: on_bar, Control: on_control}
-        handlers = {kind: handler or _ignore for kind, handler in given.items()}
+        handlers = {kind: handler or ignore for kind, handler in given.items()}
         bars = None if on_bar is None else lambda: self._bar_feed(interval, of, eligible)
         records = self._records(self._extras(on_control is not None, bars))
         record: Record | None = None
@@ -243,7 +243,7 @@ class Replay:
         finally:
             records.close()
         ran = self.ran()
-        (on_end or _ignore)(ran)
+        (on_end or ignore)(ran)
         return ran
 
     def publish(self, sink: Sink | str | Path) -> Ran:
@@ -330,6 +330,7 @@ class Replay:
         if self._state != "ready":
             return
         self._state = "running"
+        METRICS.replays_running.inc()
         try:
             while True:
                 found = chunks(self._database, self._plan, self._mark.place(self._plan.order_by))
@@ -351,6 +352,8 @@ class Replay:
             raise
         finally:
             self._state = "ready" if self._state == "running" else self._state
+            METRICS.replays_running.dec()
+            METRICS.replays.labels(self._state).inc()
 
     def _through(self, shaped: Iterable[T]) -> Generator[tuple[T, int, int], None, None]:
         """The pieces of chunks, until the gate or the limit ends them."""
@@ -381,6 +384,7 @@ class Replay:
             if self._digest is not None:
                 self._digest.update(mark.chunk.batch.slice(mark.start, mark.upto - mark.start))
             self._counted += mark.upto - mark.start
+            METRICS.replay_events.inc(mark.upto - mark.start)
             mark.start = mark.upto
 
     def _jump(self, instant: int) -> None:
@@ -394,7 +398,3 @@ class Replay:
 
     def _token(self, mark: Mark) -> str:
         return Position(self._query, self.snapshots, mark.place(self._plan.order_by)).encode()
-
-
-def _ignore(_: object) -> None:
-    """What is called back for where nobody listens."""

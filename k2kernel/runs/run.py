@@ -10,10 +10,11 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import FileFault, InvalidParameter, MissingExtra, listed, meant
+from k2kernel.metrics import METRICS
 from k2kernel.runs.record import Run, digest, packages, said
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ def _run(bench: Workbench, path: Path, given: dict[str, Any], states: dict[str, 
         cells=tuple(digest(said(cell)) for cell in own),
     )
     done.save()
+    METRICS.runs.labels(done.status).inc()
+    METRICS.run_seconds.observe(done.seconds)
+    if error is None:
+        METRICS.run_last.set(time())
     return done
 
 

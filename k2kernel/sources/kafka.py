@@ -127,6 +127,16 @@ class KafkaSource:
             max(where.get(at) or 0 for where in known) >= self._ends[at] for at in self.partitions
         )
 
+    def behind(self, reached: Mapping[Partition, int | None]) -> int:
+        """How many messages the brokers hold after what was `reached`, as far as they have said so."""
+        from confluent_kafka import TopicPartition
+
+        total = 0
+        for at in self.partitions:
+            low, high = self._client.get_watermark_offsets(TopicPartition(*at), cached=True)
+            total += max(0, high - (low if reached.get(at) is None else reached[at] or 0))
+        return total
+
     def seek(self, starts: Mapping[Partition, int | None]) -> None:
         """Go to other offsets; what was fetched ahead of them is forgotten."""
         placed = [self._place(partition, start) for partition, start in starts.items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,18 @@ class Workbench(Reads):
         self.__dict__.pop("replays", None)
         self.__dict__["lake"] = Lake.open(self.settings, create=True)
         return self
+
+    @contextmanager
+    def metrics(self, *, serve: bool = True) -> Iterator[None]:
+        """While the block runs, what this process counts can be seen, with the facts of the lake's tables: at
+        K2_METRICS_PORT (with `serve`), and in K2_METRICS_TEXTFILE at the end; where neither is set it costs nothing.
+        """
+        from k2kernel.lake.gauges import Gauges
+        from k2kernel.metrics import METRICS
+
+        gauges = Gauges(lambda: self._lake_if_any)
+        with METRICS.refreshed_by(gauges.refresh), METRICS.shown(self.settings, serve=serve):
+            yield
 
     def profile(self, name: str | Path) -> Profile:
         """The profile `name`: shipped, in the home's `profiles` folder, or a TOML file."""

@@ -28,6 +28,6 @@ async def ready(request: Request) -> dict[str, str]:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics() -> Response:
+def metrics() -> Response:
     """Metrics in Prometheus' text format."""
     return Response(METRICS.text(), media_type=METRICS.content_type)
