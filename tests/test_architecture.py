@@ -84,6 +84,7 @@ HOMES = {
         "sample",
         "schemas",
         "sinks",
+        "sources.kafka",
         "wire",
         "workbench",
     },

@@ -58,7 +58,7 @@ def test_what_is_encoded_is_what_another_codec_writes_and_reads(table: Table, da
         fastavro.schemaless_writer(out, parsed, row)
         assert value == b"\0\0\0\1\2" + out.getvalue()
     assert {schema_id(value) for value in values} == {258}
-    frame, numbers, bad = wire.decode(table.avro, values)
+    frame, numbers, bad = wire.decode(table.avro, pl.Series(values))
     assert frame.to_dicts() == found
     assert (numbers, bad) == (list(range(len(found))), [])
 
@@ -90,7 +90,7 @@ def test_damaged_messages_are_told_and_their_neighbours_kept(data: st.DataObject
             "longer": value + data.draw(st.binary(min_size=1, max_size=9)),
             "noise": value[:5] + data.draw(st.binary(max_size=60)),
         }[change]
-    frame, numbers, bad = wire.decode(TRADES.avro, values)
+    frame, numbers, bad = wire.decode(TRADES.avro, pl.Series(values))
     assert sorted([*numbers, *(message.number for message in bad)]) == list(range(7))
     untouched = [number for number in range(7) if values[number] == whole[number]]
     assert set(untouched) <= set(numbers)
@@ -101,7 +101,7 @@ def test_damaged_messages_are_told_and_their_neighbours_kept(data: st.DataObject
 def test_one_bad_message_among_many_is_found() -> None:
     values = wire.encode(TRADES.avro, trades(20_000), 1)
     values[12_345] = values[12_345][:-1]
-    frame, numbers, bad = wire.decode(TRADES.avro, values)
+    frame, numbers, bad = wire.decode(TRADES.avro, pl.Series(values))
     assert [message.number for message in bad] == [12_345]
     assert len(frame) == len(numbers) == 19_999
 

@@ -20,7 +20,7 @@ import polars as pl
 from k2kernel import schemas
 from k2kernel.errors import CommitConflict, WriterFenced
 from k2kernel.ingest.known import REJECTED
-from k2kernel.ingest.messages import Messages, Read, read
+from k2kernel.ingest.messages import Read, read
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import Claim, Lake, Provenance, SourceRecord
 from k2kernel.sources.kafka import Partition
@@ -32,32 +32,38 @@ BATCH = "batch"
 
 @dataclass
 class Batch:
-    """What was read and is not committed: values and offsets by partition, since when, how many and how long."""
+    """What was read and is not committed: runs of messages (source_offset, raw) by partition, since when, how many
+    and how long they are.
+    """
 
-    parts: dict[Partition, tuple[list[bytes | None], list[int]]] = field(default_factory=dict)
+    parts: dict[Partition, list[pl.DataFrame]] = field(default_factory=dict)
     since: float = 0.0
     rows: int = 0
     nbytes: int = 0
 
     @property
+    def starts(self) -> dict[Partition, int]:
+        """The offset of the first message of each partition."""
+        return {at: runs[0]["source_offset"][0] for at, runs in self.parts.items()}
+
+    @property
     def ends(self) -> dict[Partition, int]:
         """The offset after the last message of each partition."""
-        return {at: offsets[-1] + 1 for at, (_, offsets) in self.parts.items()}
+        return {at: runs[-1]["source_offset"][-1] + 1 for at, runs in self.parts.items()}
 
-    def add(self, at: Partition, values: Sequence[bytes | None], offsets: Sequence[int]) -> None:
+    def add(self, at: Partition, run: pl.DataFrame) -> None:
         """More messages of a partition."""
-        known = self.parts.setdefault(at, ([], []))
-        known[0].extend(values)
-        known[1].extend(offsets)
-        self.rows += len(values)
-        self.nbytes += _nbytes(values)
+        self.parts.setdefault(at, []).append(run)
+        self.rows += len(run)
+        self.nbytes += _nbytes(run)
 
     def drop(self, at: Partition) -> int:
         """Forget a partition; how many messages of it there were."""
-        values, _ = self.parts.pop(at, ([], []))
-        self.rows -= len(values)
-        self.nbytes -= _nbytes(values)
-        return len(values)
+        runs = self.parts.pop(at, [])
+        rows = sum(map(len, runs))
+        self.rows -= rows
+        self.nbytes -= sum(map(_nbytes, runs))
+        return rows
 
 
 @dataclass(frozen=True)
@@ -100,11 +106,11 @@ class Delivery:
 
     def read(self, batch: Batch) -> dict[str, Read]:
         """The rows and dead letters of a batch by table; RegistryDown where that cannot be told now."""
-        by_table: dict[str, Messages] = {}
-        for at, (values, offsets) in batch.parts.items():
-            table = table_of(at)
-            by_table.setdefault(table, Messages(table)).add(source_of(at), values, offsets)
-        return {table: read(messages, self.registry) for table, messages in by_table.items()}
+        by_table: dict[str, list[pl.DataFrame]] = {}
+        for at, runs in batch.parts.items():
+            part = pl.concat(runs).with_columns(pl.lit(source_of(at)).alias("source"))
+            by_table.setdefault(table_of(at), []).append(part)
+        return {table: read(table, pl.concat(parts), self.registry) for table, parts in by_table.items()}
 
     def commit(self, batch: Batch, found: Mapping[str, Read]) -> Delivered:
         """Write every data file, then commit table by table: dead letters first, and then rows.
@@ -151,10 +157,10 @@ class Delivery:
     def _claims(self, batch: Batch, table: str, letters: pl.DataFrame) -> list[Claim]:
         """The offsets that the batch brings to a table: of a stream's own table, or of those with new dead letters."""
         wanted = set(letters["source"]) if table == REJECTED else None
-        claims = []
+        claims, starts = [], batch.starts
         for at, end in batch.ends.items():
             source, known = source_of(at), self.next[at]
-            start = batch.parts[at][1][0] if known is None else known
+            start = starts[at] if known is None else known
             if wanted is None and table_of(at) == table:
                 claims.append(Claim(source, start, end, self.writer, self._epochs[source]))
             elif wanted is not None and source in wanted:
@@ -172,8 +178,8 @@ def table_of(at: Partition) -> str:
     return Topic.parse(at[0]).kind
 
 
-def _nbytes(values: Sequence[bytes | None]) -> int:
-    return sum(len(value) for value in values if value is not None)
+def _nbytes(run: pl.DataFrame) -> int:
+    return int(run["raw"].bin.size().sum())
 
 
 def _watermark(found: Mapping[str, Read]) -> datetime | None:

@@ -14,7 +14,7 @@ import polars as pl
 
 from k2kernel import schemas
 from k2kernel.ingest.known import REJECTED
-from k2kernel.ingest.messages import Messages, read
+from k2kernel.ingest.messages import read
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import Lake, Provenance, SourceRecord
 from k2kernel.wire import Registry
@@ -70,10 +70,7 @@ class Letters:
         restored: dict[str, int] = {}
         still = []
         for (table,), part in chosen.partition_by("target", as_dict=True, maintain_order=True).items():
-            messages = Messages(
-                str(table), part["raw"].to_list(), part["source"].to_list(), part["source_offset"].to_list()
-            )
-            found = read(messages, registry)
+            found = read(str(table), part.select("source", "source_offset", "raw"), registry)
             still.append(found.rejected)
             if len(found.rows):
                 self._append(str(table), RETRIED, found.rows)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -11,26 +11,11 @@ import polars as pl
 from k2kernel import schemas
 from k2kernel.wire import Registry, UnknownSchema, decode
 from k2kernel.wire.decode import schema_id
+from k2kernel.wire.encode import HEADER
 
 _ALLOWED = {"side": schemas.SIDES, "status": schemas.STATUSES, "clock": schemas.CLOCKS}
 _MOST_DIGITS = 10**18
 _REJECTED = ("target", "source", "source_offset", "raw", "error", "reason", "schema_id", "attempt")
-
-
-@dataclass
-class Messages:
-    """Messages on their way to one table: the value, the source (`topic/partition`) and the offset of each."""
-
-    table: str
-    values: list[bytes | None] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-
-    def add(self, source: str, values: Sequence[bytes | None], offsets: Sequence[int]) -> None:
-        """Messages of one source."""
-        self.values += values
-        self.sources += [source] * len(values)
-        self.offsets += offsets
 
 
 @dataclass(frozen=True)
@@ -44,85 +29,77 @@ class Read:
     schema_ids: tuple[int, ...]
 
 
-def read(messages: Messages, registry: Registry) -> Read:
-    """Decode messages by the schemas of their ids. RegistryDown where a schema cannot be asked for now."""
-    frames: list[pl.DataFrame] = []
-    faults: list[_Faults] = []
-    by_schema = _by_schema(messages)
-    for number, at in by_schema.items():
-        rows, bad = _of_schema(messages, registry, number, at)
-        frames.append(rows)
-        faults += bad
-    names = [name for name in schemas.TABLES[messages.table].names if name != "ts_ingest"]
-    empty = pl.DataFrame(schema={name: schemas.TABLES[messages.table].polars[name] for name in names})
-    rows = pl.concat([empty, *(frame.select(names) for frame in frames)])
-    return Read(rows, _rejected(messages, faults), tuple(sorted(each for each in by_schema if each is not None)))
+def read(table: str, messages: pl.DataFrame, registry: Registry) -> Read:
+    """Decode messages (source, source_offset, raw) to rows of a table by the schemas of their ids.
+
+    RegistryDown where a schema cannot be asked for now.
+    """
+    contract = schemas.TABLES[table]
+    parts = list(_by_schema(messages))
+    found = [_of_schema(contract, part, registry, number) for number, part in parts]
+    rows = pl.concat([pl.DataFrame(schema=_kinds(contract)), *(rows for rows, _ in found)])
+    empty = pl.DataFrame(schema={name: schemas.DEAD_LETTER.polars[name] for name in _REJECTED})
+    rejected = pl.concat([empty, *(part for _, bad in found for part in bad)]).sort("source", "source_offset")
+    return Read(rows, rejected, tuple(sorted(number for number, _ in parts if number is not None)))
 
 
-@dataclass(frozen=True)
-class _Faults:
-    """Messages that are no rows, by their numbers, with a reason each; `error` is the class of the fault."""
-
-    error: str
-    numbers: Sequence[int]
-    reasons: Sequence[str]
-    schema_id: int | None = None
+def _kinds(contract: schemas.Table) -> dict[str, pl.DataType]:
+    return {name: kind for name, kind in contract.polars.items() if name != "ts_ingest"}
 
 
-def _by_schema(messages: Messages) -> dict[int | None, Sequence[int]]:
-    """The numbers of the messages of each schema id; None: not framed."""
-    heads = {None if value is None else value[:5] for value in messages.values}
-    ids = {head: schema_id(head) for head in heads}
-    if len(set(ids.values())) == 1:
-        return {next(iter(ids.values())): range(len(messages.values))}
-    found: dict[int | None, list[int]] = {}
-    for number, value in enumerate(messages.values):
-        found.setdefault(ids[None if value is None else value[:5]], []).append(number)
-    return dict(found)
+def _by_schema(messages: pl.DataFrame) -> Iterator[tuple[int | None, pl.DataFrame]]:
+    """The messages of each schema id; None: not framed."""
+    heads = messages["raw"].bin.slice(0, HEADER.size).alias("head")
+    known = pl.DataFrame(heads.unique())
+    known = known.with_columns(pl.Series("id", map(schema_id, known["head"]), pl.Int64))
+    if known["id"].n_unique() == 1:
+        yield known["id"][0], messages
+        return
+    marked = messages.with_columns(heads).join(known, on="head", how="left", nulls_equal=True, maintain_order="left")
+    for (number,), part in marked.partition_by("id", as_dict=True, maintain_order=True).items():
+        yield number, part
 
 
 def _of_schema(
-    messages: Messages, registry: Registry, number: int | None, at: Sequence[int]
-) -> tuple[pl.DataFrame, list[_Faults]]:
-    nothing = pl.DataFrame(schema=schemas.TABLES[messages.table].polars)
+    contract: schemas.Table, messages: pl.DataFrame, registry: Registry, number: int | None
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """The rows of messages of one schema, and those that are none."""
+    nothing = pl.DataFrame(schema=_kinds(contract))
+
+    def bad(messages: pl.DataFrame, error: str, reason: str | pl.Series) -> pl.DataFrame:
+        return _rejected(contract.name, messages, error, reason, number)
+
     if number is None:
-        return nothing, [_Faults("frame", at, ["is not framed: no magic byte and schema id"] * len(at))]
+        return nothing, [bad(messages, "frame", "is not framed: no magic byte and schema id")]
     try:
         schema = registry.schema(number)
     except UnknownSchema as exc:
-        return nothing, [_Faults("schema", at, [str(exc)] * len(at), number)]
-    if schema.get("type") != "record" or schema.get("name") != messages.table:
-        reason = f"its schema is of {schema.get('name')}, and the topic is for {messages.table}"
-        return nothing, [_Faults("schema", at, [reason] * len(at), number)]
-    frame, good, bad = decode(schema, [messages.values[each] or b"" for each in at])
-    faults = [_Faults("decode", [at[each.number] for each in bad], [each.reason for each in bad], number)]
-    numbers = (
-        pl.Series("__number", at, pl.Int64)
-        if len(good) == len(at)
-        else pl.Series("__number", [at[each] for each in good], pl.Int64)
-    )
-    rows, wrong = _checked(messages, frame.with_columns(numbers), number)
-    return rows, [*faults, *wrong]
+        return nothing, [bad(messages, "schema", str(exc))]
+    if schema.get("type") != "record" or schema.get("name") != contract.name:
+        reason = f"its schema is of {schema.get('name')}, and the topic is for {contract.name}"
+        return nothing, [bad(messages, "schema", reason)]
+    frame, good, wrong = decode(schema, messages["raw"])
+    whole = messages if len(good) == len(messages) else messages[good]
+    problems = _problems(contract, frame)
+    rows = _rows(contract, frame, whole).filter(problems.is_null())
+    odd = bad(whole.filter(problems.is_not_null()), "value", problems.drop_nulls())
+    noise = messages[[each.number for each in wrong]]
+    return rows, [odd, bad(noise, "decode", pl.Series([each.reason for each in wrong], dtype=pl.String))]
 
 
-def _checked(messages: Messages, frame: pl.DataFrame, number: int) -> tuple[pl.DataFrame, list[_Faults]]:
-    """The contract's columns and types; rows that break the contract become faults."""
-    table = schemas.TABLES[messages.table]
-    casts: list[pl.Expr] = []
-    reasons: list[tuple[str, pl.Expr]] = []
-    for column in table.columns:
-        if column.name not in schemas.RECEIVED:
-            casts.append(_cast(table, column.name, frame))
-            reasons += _breaks(table, column.name, frame)
-    reason = pl.coalesce(*(pl.when(bad).then(pl.lit(text)) for text, bad in reasons), pl.lit(None, pl.String))
-    told = frame.select("__number", reason.alias("reason"))
-    bad = told.filter(pl.col("reason").is_not_null())
-    faults = [] if bad.is_empty() else [_Faults("value", bad["__number"].to_list(), bad["reason"].to_list(), number)]
-    rows = frame.select("__number", *casts).filter(told["reason"].is_null())
-    at = rows["__number"]
-    sources = pl.Series("source", messages.sources, pl.String).gather(at)
-    offsets = pl.Series("source_offset", messages.offsets, pl.Int64).gather(at)
-    return rows.with_columns(sources, offsets), faults
+def _rows(contract: schemas.Table, frame: pl.DataFrame, messages: pl.DataFrame) -> pl.DataFrame:
+    """The contract's columns and types."""
+    columns = [_cast(contract, name, frame) for name in contract.names if name not in schemas.RECEIVED]
+    identity = messages["source"], messages["source_offset"]
+    return frame.with_columns(identity).select("source", "source_offset", *columns).select(*_kinds(contract))
+
+
+def _problems(contract: schemas.Table, frame: pl.DataFrame) -> pl.Series:
+    """What is wrong with each row, null where nothing is."""
+    names = (name for name in contract.names if name not in schemas.RECEIVED)
+    reasons = [reason for name in names for reason in _breaks(contract, name, frame)]
+    told = pl.coalesce(*(pl.when(bad).then(pl.lit(text)) for text, bad in reasons), pl.lit(None, pl.String))
+    return frame.select(pl.repeat(None, pl.len(), dtype=pl.String).alias("none"), told.alias("told"))["told"]
 
 
 def _cast(table: schemas.Table, name: str, frame: pl.DataFrame) -> pl.Expr:
@@ -152,16 +129,11 @@ def _breaks(table: schemas.Table, name: str, frame: pl.DataFrame) -> Iterator[tu
         yield f"{name} is empty", pl.col(name) == ""
 
 
-def _rejected(messages: Messages, faults: Sequence[_Faults]) -> pl.DataFrame:
-    """The dead letters, in the order of the messages."""
-    found = [
-        (number, reason, fault.error, fault.schema_id)
-        for fault in faults
-        for number, reason in zip(fault.numbers, fault.reasons, strict=True)
-    ]
+def _rejected(
+    table: str, messages: pl.DataFrame, error: str, reason: str | pl.Series, number: int | None
+) -> pl.DataFrame:
+    """Messages as dead letters."""
     kinds: Mapping[str, Any] = schemas.DEAD_LETTER.polars
-    rows = [
-        (messages.table, messages.sources[at], messages.offsets[at], messages.values[at], error, reason, of, 1)
-        for at, reason, error, of in sorted(found, key=lambda each: each[0])
-    ]
-    return pl.DataFrame(rows, schema={name: kinds[name] for name in _REJECTED}, orient="row")
+    facts = {"target": table, "error": error, "reason": reason, "schema_id": number, "attempt": 1}
+    told = [pl.lit(value, kinds[name]).alias(name) for name, value in facts.items()]
+    return messages.with_columns(told).select(_REJECTED)

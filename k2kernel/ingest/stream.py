@@ -180,11 +180,11 @@ class Stream:
     def _take(self) -> None:
         """Read what comes next, never more than is wanted."""
         most = self.how.rows - self._batch.rows
-        for at, fetched in self._source.fetch(most if self._left is None else min(most, self._left), _WAIT_S).items():
+        for at, run in self._source.fetch(most if self._left is None else min(most, self._left), _WAIT_S):
             if not self._batch.rows:
                 self._batch.since = time.monotonic()
-            self._batch.add(at, fetched.values, fetched.offsets)
-            self._want(-len(fetched.values))
+            self._batch.add(at, run)
+            self._want(-len(run))
         METRICS.stream_buffered.set(self._batch.rows)
         METRICS.stream_held.set(bool(self._held_until))
         METRICS.stream_partitions.set(len(self._source.partitions))
@@ -242,8 +242,9 @@ class Stream:
             _LOG.warning("waiting: %s", exc)
             self._source.pause()
         self._held_until = time.monotonic() + _HOLD_S
-        for at, (values, offsets) in self._batch.parts.items():
-            batch.add(at, values, offsets)
+        for at, runs in self._batch.parts.items():
+            for run in runs:
+                batch.add(at, run)
         self._batch = batch
 
     def _release(self) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self
+
+import polars as pl
 
 from k2kernel.errors import InvalidParameter, MissingExtra, StreamFault
 from k2kernel.wire import Topic
@@ -22,8 +24,10 @@ _LOG = logging.getLogger("k2kernel.kafka")
 _LOG.addHandler(logging.NullHandler())
 
 _METADATA_S = 15.0
-_AT_ONCE = 20_000
-"""Messages that one call returns at most."""
+_AT_ONCE, _AT_A_TIME = 20_000, 250
+"""Messages that one fetch returns at most, and that are asked of the client at a time: Python looks for garbage in the
+whole process whenever some hundreds of objects have come and not gone, which took more time than all else here.
+"""
 
 _TRANSIENT = {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MAX_POLL_EXCEEDED"}
 """Errors that the client recovers from by itself."""
@@ -33,11 +37,28 @@ Partition = tuple[str, int]
 
 
 @dataclass
-class Fetched:
-    """Messages of one partition in their order, all at or after what was asked for: values, and their offsets."""
+class _Run:
+    """Messages of one partition that came one after another."""
 
-    values: list[bytes | None] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
+    at: Partition
+    values: list[bytes | None]
+    offsets: list[int | None]
+
+    def frame(self) -> pl.DataFrame:
+        offsets = pl.Series("source_offset", self.offsets, pl.Int64)
+        return pl.DataFrame([offsets, pl.Series("raw", self.values, pl.Binary)])
+
+
+def _runs(messages: list[Message]) -> Iterator[_Run]:
+    """Messages as runs of one partition; by mapped methods, as this is done for millions of them."""
+    from confluent_kafka import Message
+
+    places = zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
+    start = 0
+    for at, same in groupby(places):
+        part = messages[start : start + sum(1 for _ in same)]
+        start += len(part)
+        yield _Run((str(at[0]), int(at[1] or 0)), list(map(Message.value, part)), list(map(Message.offset, part)))
 
 
 class KafkaSource:
@@ -96,21 +117,32 @@ class KafkaSource:
     def __exit__(self, *raised: object) -> None:
         self._client.close()
 
-    def fetch(self, most: int, seconds: float) -> dict[Partition, Fetched]:
-        """What came within `seconds`, at most `most` messages; StreamFault where a partition cannot be read on."""
-        messages = self._client.consume(min(most, _AT_ONCE), seconds)
-        events = [message for message in messages if message.error() is not None]
-        for message in events:
-            self._note(message.error(), message)
-        if events:
-            messages = [message for message in messages if message.error() is None]
-        found: dict[Partition, Fetched] = {}
-        for at, group in groupby(messages, _partition_of):
-            part = list(group)
-            fetched = found.setdefault(at, Fetched())
-            fetched.values += [message.value() for message in part]
-            fetched.offsets += [message.offset() for message in part]
-        return {at: fetched for at, fetched in found.items() if at in self._ends}
+    def fetch(self, most: int, seconds: float) -> list[tuple[Partition, pl.DataFrame]]:
+        """What came within `seconds`, at most `most` messages: runs of one partition in their order, as frames of
+        `source_offset` and `raw`, the value (null where there is none). StreamFault where a partition cannot be read
+        on.
+        """
+        runs: list[_Run] = []
+        left = min(most, _AT_ONCE)
+        while left and (messages := self._client.consume(min(left, _AT_A_TIME), 0 if runs else seconds)):
+            left -= len(messages)
+            for run in _runs(self._without_events(messages)):
+                if runs and runs[-1].at == run.at:
+                    runs[-1].values += run.values
+                    runs[-1].offsets += run.offsets
+                else:
+                    runs.append(run)
+        return [(run.at, run.frame()) for run in runs if run.at in self._ends]
+
+    def _without_events(self, messages: list[Message]) -> list[Message]:
+        from confluent_kafka import Message
+
+        if not any(map(Message.error, messages)):
+            return messages
+        for message in messages:
+            if message.error() is not None:
+                self._note(message.error(), message)
+        return [message for message in messages if message.error() is None]
 
     def _note(self, error: Any, message: Message) -> None:
         """The end of a partition is remembered, what passes by itself is passed over."""

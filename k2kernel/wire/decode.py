@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from k2kernel.errors import MissingExtra
-from k2kernel.wire.encode import HEADER, MAGIC, Unsupported, record_lengths
+from k2kernel.wire.encode import HEADER, MAGIC, Unsupported, content, record_lengths
 
 _SYNC = b"k2kernel-k2kernel"[:16]
+_FRAMING = {"name": "__framing", "type": {"type": "fixed", "name": "k2_framing", "size": HEADER.size}}
+"""What is before each record, read as its first field: to cut it off would copy every message once more."""
+
 _CHUNK = 4_096
 """Messages that are tried together, where all together cannot be read."""
 
@@ -38,8 +40,8 @@ def schema_id(value: bytes | None) -> int | None:
     return int.from_bytes(value[1:5], "big")
 
 
-def decode(schema: Mapping[str, Any], values: Sequence[bytes]) -> tuple[pl.DataFrame, list[int], list[Message]]:
-    """Framed messages of one schema: a frame of those that can be read, their numbers, and the others."""
+def decode(schema: Mapping[str, Any], values: pl.Series) -> tuple[pl.DataFrame, list[int], list[Message]]:
+    """Framed messages of one schema, none null: a frame of those that can be read, their numbers, and the others."""
     frame = _together(schema, values)
     if frame is not None:
         return frame, list(range(len(values))), []
@@ -55,7 +57,7 @@ def decode(schema: Mapping[str, Any], values: Sequence[bytes]) -> tuple[pl.DataF
     return pl.concat(frames), numbers, bad
 
 
-def _part(schema: Mapping[str, Any], values: Sequence[bytes]) -> tuple[pl.DataFrame, list[int], list[Message]]:
+def _part(schema: Mapping[str, Any], values: pl.Series) -> tuple[pl.DataFrame, list[int], list[Message]]:
     frame = _together(schema, values) if len(values) > 1 else None
     if frame is not None:
         return frame, list(range(len(values))), []
@@ -66,24 +68,26 @@ def _part(schema: Mapping[str, Any], values: Sequence[bytes]) -> tuple[pl.DataFr
             good.append(number)
         else:
             bad.append(Message(number, problem))
-    frame = _container(schema, [values[number] for number in good])
+    frame = _container(schema, values[good])
     return frame, good, bad
 
 
-def _together(schema: Mapping[str, Any], values: Sequence[bytes]) -> pl.DataFrame | None:
+def _together(schema: Mapping[str, Any], values: pl.Series) -> pl.DataFrame | None:
     """The frame of all messages, or None where one of them, or the schema, needs a closer look."""
     try:
         frame = _container(schema, values)
         lengths = record_lengths(schema, frame)
     except (OSError, Unsupported, pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
-    wanted = np.fromiter(map(len, values), np.int64, len(values)) - HEADER.size
+    wanted = values.bin.size().cast(pl.Int64).to_numpy() - HEADER.size
     return frame if len(lengths) == len(wanted) and bool((lengths == wanted).all()) else None
 
 
-def _container(schema: Mapping[str, Any], values: Sequence[bytes]) -> pl.DataFrame:
-    body = b"".join(value[HEADER.size :] for value in values)
-    return pl.read_avro(io.BytesIO(b"".join([_head(schema), *_block(len(values), body)])))
+def _container(schema: Mapping[str, Any], values: pl.Series) -> pl.DataFrame:
+    fields = schema["fields"]
+    head = _head({**schema, "fields": [_FRAMING, *fields]})
+    file = io.BytesIO(b"".join([head, *_block(values)]))
+    return pl.read_avro(file, columns=[field["name"] for field in fields])
 
 
 def _head(schema: Mapping[str, Any]) -> bytes:
@@ -92,9 +96,10 @@ def _head(schema: Mapping[str, Any]) -> bytes:
     return b"".join([b"Obj\x01", _varint(len(meta)), *entries, b"\0", _SYNC])
 
 
-def _block(rows: int, body: bytes) -> Iterator[bytes]:
-    if rows:
-        yield from (_varint(rows), _varint(len(body)), body, _SYNC)
+def _block(values: pl.Series) -> Iterator[bytes | memoryview]:
+    if len(values):
+        body = content(values).data
+        yield from (_varint(len(values)), _varint(len(body)), body, _SYNC)
 
 
 def _varint(number: int) -> bytes:

@@ -110,11 +110,11 @@ def _value(kind: Any, column: pl.Series) -> Iterator[Piece]:
 def _texts(column: pl.Series) -> Iterator[Piece]:
     lengths = (column.str.len_bytes() if column.dtype == pl.String else column.bin.size()).cast(pl.Int64).to_numpy()
     yield _varints(lengths)
-    yield Piece(lengths, lambda: _content(column))
+    yield Piece(lengths, lambda: content(column))
 
 
-def _content(column: pl.Series) -> Bytes:
-    """The bytes of all texts, one after another."""
+def content(column: pl.Series) -> Bytes:
+    """The bytes of all texts, or binary values, one after another."""
     arrow = column.cast(pl.Binary).to_arrow(compat_level=pl.CompatLevel.oldest())
     offsets = np.frombuffer(arrow.buffers()[1], np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
     return np.frombuffer(arrow.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
