@@ -56,7 +56,7 @@ LEVELS = {
 """A module (a file or a folder of k2kernel) imports strictly lower levels only; a folder also imports itself."""
 
 HOMES = {
-    "IPython": {"magics"},
+    "IPython": {"magics", "widgets"},
     "confluent_kafka": {"sinks.kafka", "sources.kafka"},
     "duckdb": {"decode.sql", "lake.history", "lake.write", "query"},
     "exchange_calendars": {"calendars"},
@@ -136,6 +136,7 @@ EXTRAS = {
     "holoviews": "notebook",
     "httpx": "kafka",
     "hvplot": "notebook",
+    "ipywidgets": "notebook",
     "nbconvert": "notebook",
     "nbformat": "notebook",
     "pandas": "notebook",

@@ -20,6 +20,7 @@ from tests.query_lake import add, event
 PARAMETERS = 'symbol = "BHP"\nlimit = 3\nas_of = None'
 READ = "import k2kernel as k2\nview = k2.connect().at(as_of)\nprint(symbol, limit, len(view.trades(symbol).to_arrow()))"
 MAGIC = "%load_ext k2kernel\n%k2 at $as_of"
+PICK = "from k2kernel import widgets\nwidgets.TimeTravel(view)"
 ASK = "%k2sql SELECT symbol, count(*) AS n FROM trades WHERE symbol = $symbol GROUP BY ALL"
 
 
@@ -40,7 +41,7 @@ def bench(settings: Settings) -> k2.Workbench:
 def test_a_run_is_recorded_and_gives_the_same_again_whatever_was_loaded_since(
     bench: k2.Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(tmp_path / "report.ipynb", READ, MAGIC, ASK)
+    path = write(tmp_path / "report.ipynb", READ, MAGIC, ASK, PICK)
     done = runs.run(bench, path, {"symbol": "RIO", "limit": "7"}, as_of="eod")
     folder = Path(done.folder)
     kept = json.loads((folder / "run.json").read_text())
@@ -49,13 +50,16 @@ def test_a_run_is_recorded_and_gives_the_same_again_whatever_was_loaded_since(
     assert set(kept["snapshots"]) == {"trades", "quotes"}
     assert kept["packages"]["duckdb"].startswith("2.")
     assert "RIO 7 1" in json.dumps(nbformat.read(str(folder / "notebook.ipynb"), 4))
-    assert "RIO" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "RIO" in page
+    assert "2 states (UTC)" in page, "a widget is its text where nobody can use it"
+    assert "jupyter.widget-view" not in page
 
     add(bench.lake, "e" * 64, [event(symbol="RIO")], minute=20)
     again, found = runs.verify(bench, folder)
     assert (again.status, found, again.cells) == ("ok", [], done.cells)
 
-    write(path, READ, MAGIC, ASK.replace("count(*)", "count(*) + 1"))
+    write(path, READ, MAGIC, ASK.replace("count(*)", "count(*) + 1"), PICK)
     monkeypatch.setattr(sys, "argv", ["k2", "run", "--verify", str(folder), "--home", str(bench.settings.home)])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -72,7 +72,10 @@ def _ingest(notebook: Notebook, words: Words, options: Options) -> object:
         )
     given = (each.partition("=") for each in options.pop("option", []))
     values = {name: text for name, _, text in given}
-    return notebook.bench.ingest(list(words), options=values, progress=True, **options)
+    from k2kernel.widgets import IngestProgress
+
+    with IngestProgress() as bar:
+        return notebook.bench.ingest(list(words), options=values, progress=bar, **options)
 
 
 def _at(notebook: Notebook, words: Words, _: Options) -> object:

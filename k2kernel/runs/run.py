@@ -120,6 +120,7 @@ def _report(folder: Path) -> Any:
     from nbconvert import HTMLExporter
 
     made = nbformat.read(str(folder / OUTPUT), 4)
+    made.metadata.pop("widgets", None)  # without a kernel they say no more than their text
     page, _ = HTMLExporter().from_notebook_node(made)
     (folder / REPORT).write_text(page, encoding="utf-8")
     return made

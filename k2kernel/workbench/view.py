@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class View(Reads):
     """The lake as it was at `as_of`, settled when the view is made.
 
-    What is written, tagged or rolled back later changes none of its answers, as long as those snapshots are kept.
+    What is written, tagged or rolled back later changes none of its answers, as long as those snapshots are kept; only
+    `move` does.
 
     `states` says which snapshot of each table it reads (None: the table had none); reading a table that is not there is
     the error that `as_of` gives for it.
@@ -27,8 +28,7 @@ class View(Reads):
     def __init__(self, lake: Lake, engine: QueryEngine, replays: ReplayEngine, as_of: AsOfLike = None) -> None:
         super().__init__(lake.settings)
         self.lake, self.engine, self.replays = lake, engine, replays
-        self._as_of: AsOf = lake.states(parse_as_of(as_of))
-        self.states: dict[str, int | None] = dict(self._as_of.states)
+        self.move(as_of)
 
     def __repr__(self) -> str:
         states = ", ".join(f"{table} at {found}" for table, found in self.states.items() if found is not None)
@@ -37,6 +37,11 @@ class View(Reads):
     def at(self, as_of: AsOfLike) -> View:
         """A view of another state of the same lake."""
         return View(self.lake, self.engine, self.replays, as_of)
+
+    def move(self, as_of: AsOfLike) -> None:
+        """Read another state from now on, for whoever holds this view; answers made before stay as they are."""
+        self._as_of: AsOf = self.lake.states(parse_as_of(as_of))
+        self.states: dict[str, int | None] = dict(self._as_of.states)
 
     def snapshots(self, table: str = "trades") -> list[Snapshot]:
         """The kept states of a table that this one is built on, newest first, itself included."""

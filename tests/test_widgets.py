@@ -1,0 +1,109 @@
+"""The widgets without a page: what they do, and what they say where nobody sees them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import k2kernel as k2
+from k2kernel import widgets
+from k2kernel.config import Settings
+from tests.doors import lake_of_doors
+from tests.query_lake import DAY
+
+
+@pytest.fixture
+def bench(settings: Settings) -> k2.Workbench:
+    lake_of_doors(settings)
+    return k2.connect(settings.home)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def player(bench: k2.Workbench) -> Iterator[widgets.ReplayPlayer]:
+    made = widgets.ReplayPlayer(bench, "BHP", speed=0)
+    yield made
+    made.close()
+
+
+def test_the_picker_moves_a_view_through_the_commits(bench: k2.Workbench) -> None:
+    view = bench.at()
+    picker = widgets.TimeTravel(view)
+    assert [(stop.table, stop.names) for stop in picker.stops] == [
+        ("trades", ()), ("quotes", ("eod",)), ("trades", ()), ("trades", ()),
+    ]  # fmt: skip
+    assert picker.chosen is picker.stops[-1]
+    assert view.trades().count() == 34
+    assert picker.go("eod") is view
+    assert view.trades().count() == 4
+    picker.go(0)
+    assert (view.trades().count(), view.states.get("quotes")) == (4, None)
+    assert len(picker.text.splitlines()) == 2
+    with pytest.raises(k2.K2Error, match="There is no stop 'eve'"):
+        picker.go("eve")
+
+
+def test_the_picker_says_what_it_cannot_read(bench: k2.Workbench) -> None:
+    assert widgets.TimeTravel(bench).view.trades().count() == 34
+    with pytest.raises(k2.K2Error, match="has no state yet"):
+        widgets.TimeTravel(k2.connect(bench.settings.home / "other").init())
+
+
+def test_the_player_plays_every_event_and_again_after_a_seek(bench: k2.Workbench, player: widgets.ReplayPlayer) -> None:
+    events = bench.replay("BHP").run().events
+    assert player.replay.state == "paused"
+    player.step()
+    until(lambda: player.replay.events == 1)
+    player.step(2)
+    until(lambda: player.replay.events == 3)
+    player.play()
+    until(lambda: player.replay.state == "completed")
+    assert player.replay.events == events
+    player.play()
+    until(lambda: player.replay.events == 2 * events)
+    until(lambda: "<circle" in player._chart.value)
+    assert player._tape.value.count("<tr") == 1 + events
+
+
+def test_the_player_says_what_it_plays(bench: k2.Workbench, player: widgets.ReplayPlayer) -> None:
+    assert player.text.startswith("BHP, trades and quotes from 2014-03-10 ")
+    assert player.text.endswith("Australia/Sydney; 0 events played")
+    with pytest.raises(k2.K2Error, match="nothing of BHP to play"):
+        widgets.ReplayPlayer(bench, "BHP", session="2014-03-11")
+
+
+def test_the_explorer_knows_what_is_chosen(bench: k2.Workbench) -> None:
+    explorer = widgets.Explorer(bench)
+    assert explorer.text.splitlines()[0] == "BHP on XASX: 4 trades, 3 quotes, 2014-03-10 to 2014-03-10"
+    assert (explorer.symbol, explorer.words) == ("BHP", {"venue": "XASX", "session": DAY.isoformat()})
+    explorer._symbol.value = "RIO on XASX"
+    assert explorer.words["session"] == "2014-03-10"
+    assert explorer._session.options == ("2014-03-10", "2014-03-11")
+    assert ">-0.01<" in explorer._facts.value
+
+
+def test_a_load_fills_its_bars(bench: k2.Workbench, tmp_path: Path) -> None:
+    from k2kernel.sample import generate
+
+    file = generate(tmp_path, rows=1_000, symbols=1, sessions=1)[0]
+    with widgets.IngestProgress() as bar:
+        bench.ingest(file, bench.guess(file) or "", progress=bar)
+    assert bar.box.children
+    assert all(shown.value == 1 and shown.bar_style == "success" for shown, _ in bar._bars.values())
+    assert file.name in bar.text
+
+
+def test_what_is_shown_has_a_text_for_where_there_is_no_page(bench: k2.Workbench) -> None:
+    bundle = widgets.TimeTravel(bench)._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert bundle["text/plain"].startswith("4 states (UTC)")
