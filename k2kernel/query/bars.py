@@ -188,7 +188,7 @@ class Bars:
     @property
     def _timed(self) -> bool:
         """True where the times of the first and last row matter; binding what does not costs time, too."""
-        asked = {"first", "last", *_ORDERED} & set(self.columns)
+        asked = {"first", "last"} & set(self.columns)
         return bool(asked) or self.interval.is_threshold or self.fill is not None
 
     @property
