@@ -98,6 +98,8 @@ class Bars:
         where = f" WHERE {' AND '.join(given)}" if given else ""
         columns = ("price", "size", "conditions") if self._of_trades else ("bid_px", "ask_px")
         rows = f"{scan.of(*columns).relation(False, values.bind)}{where}"
+        if self.counting.excluded:
+            rows = f"(SELECT *, {self.counting.excluded} AS k2_out FROM {rows})"
         keyed = self._by_amount(rows) if self.interval.is_threshold else self._by_time(rows)
         aggregates = [*self._common(), *(self._trades() if self._of_trades else self._quotes())]
         session = "session" if self.buckets.by_session else "min(session) AS session"
@@ -151,7 +153,7 @@ class Bars:
 
     def _condition(self, field: str) -> str:
         """The condition of one field, where it is not the one that all rows were filtered by."""
-        return "" if self.counting.uniform else self.counting.fields[field]
+        return self.counting.fields[field]
 
     @staticmethod
     def _and(*conditions: str) -> str:
