@@ -152,7 +152,8 @@ class Planned:
         )
 
     def plan(self, interval: str, start: int | None = None, end: int | None = None) -> Any:
-        spec = BarSpec(parse_interval(interval), "trades", bar_columns("trades", "all"), "all")
+        columns = (*bar_columns("trades", "all"), "first", "last")
+        spec = BarSpec(parse_interval(interval), "trades", columns, "all")
         return self._bars.plan(self._pinned, Selection(Range(None, start, end)), spec)
 
     def arrow(self, query: Query) -> Any:

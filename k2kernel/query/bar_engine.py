@@ -53,7 +53,8 @@ class Plan:
 
     def query(self) -> Query:
         """The bars."""
-        return query(self.bars.sql(self.scan, self.conditions, self.values), self.values, self.scan)
+        text = self.bars.sql(self.scan, self.conditions, self.values)
+        return replace(query(text, self.values, self.scan), few=True)
 
     def states(self) -> Query:
         """The states of the bars."""
@@ -92,7 +93,7 @@ class BarEngine:
             spec.fill,
             1 if all(bound.whole_us for bound in bounds) else 1_000,
             spec.by_close,
-            all(file.price_never_null for file in scan.files),
+            spec.of == "trades" and all(file.price_never_null for file in scan.files),
         )
         zones = {venue.zone for venue in declared}
         return Plan(bars, scan, whole.conditions(values), values, zones.pop() if len(zones) == 1 else None)

@@ -98,6 +98,8 @@ class Bars:
         where = f" WHERE {' AND '.join(given)}" if given else ""
         columns = ("price", "size", "conditions") if self._of_trades else ("bid_px", "ask_px")
         rows = f"{scan.of(*columns).relation(False, values.bind)}{where}"
+        if self.counting.excluded:
+            rows = f"(SELECT *, {self.counting.excluded} AS k2_out FROM {rows})"
         keyed = self._by_amount(rows) if self.interval.is_threshold else self._by_time(rows)
         aggregates = [*self._common(), *(self._trades() if self._of_trades else self._quotes())]
         session = "session" if self.buckets.by_session else "min(session) AS session"
@@ -135,18 +137,23 @@ class Bars:
         """The rows with the time until the next one of their bar, where a column asks for it."""
         if not set(_ORDERED) & set(self.columns):
             return keyed
-        priced = self._and("k2_price IS NOT NULL", self._condition("last"))
-        found = f"SELECT *, ({priced}) AS k2_has_price FROM ({keyed})"
         bar = f"{_WHOLE if self.buckets.by_session else 'PARTITION BY symbol, venue'}, k2_bucket"
         bar += ", k2_in" if self.within else ""
-        held = f"lead(k2_t) OVER ({bar}, k2_has_price ORDER BY k2_key) - k2_t AS k2_held"
+        holding = self._and(*self._holding)
+        held = f"lead(k2_t) OVER ({bar}{holding and ', k2_has_price'} ORDER BY k2_key) - k2_t AS k2_held"
         if "time_weighted_spread" in self.columns:
             held += f", lead(k2_t) OVER ({bar} ORDER BY k2_key) - k2_t AS k2_stood"
+        found = f"SELECT *, ({holding}) AS k2_has_price FROM ({keyed})" if holding else keyed
         return f"SELECT *, {held} FROM ({found})"
+
+    @property
+    def _holding(self) -> list[str]:
+        """The conditions of rows whose price stands until the next one of them; none where that is all rows."""
+        return list(filter(None, ["" if self.priced else "k2_price IS NOT NULL", self._condition("last")]))
 
     def _condition(self, field: str) -> str:
         """The condition of one field, where it is not the one that all rows were filtered by."""
-        return "" if self.counting.uniform else self.counting.fields[field]
+        return self.counting.fields[field]
 
     @staticmethod
     def _and(*conditions: str) -> str:
@@ -160,7 +167,6 @@ class Bars:
     def _common(self) -> list[str]:
         """What bars of trades and of quotes both have."""
         of = {field: self._if(self._condition(field)) for field in ("open", "high_low", "last")}
-        all_rows = "k2_price IS NOT NULL"
         found = [
             f"arg_min(k2_price, k2_key){of['open']} AS open",
             f"max(k2_price){of['high_low']} AS high",
@@ -176,7 +182,7 @@ class Bars:
             cut = f"count(*) > count(*){self._if()}" if self.within else "false"
             found += ["max(k2_sum) AS k2_sum", f"{cut} AS k2_cut", f"count(*){self._if()} AS k2_rows"]
         if set(_ORDERED) & set(self.columns):
-            priced = self._if(all_rows, self._condition("last"))
+            priced = self._if(*self._holding)
             found.append(f"sum(k2_price::DECIMAL(20, {self._scale}) * k2_held::DECIMAL(18, 0)){priced} AS k2_weighted")
             found += [f"min(k2_t){priced} AS k2_from", f"max(k2_t){priced} AS k2_to"]
         return found
@@ -184,7 +190,7 @@ class Bars:
     @property
     def _timed(self) -> bool:
         """True where the times of the first and last row matter; binding what does not costs time, too."""
-        asked = {"first", "last", *_ORDERED} & set(self.columns)
+        asked = {"first", "last"} & set(self.columns)
         return bool(asked) or self.interval.is_threshold or self.fill is not None
 
     @property
@@ -257,7 +263,7 @@ class Bars:
         rows, quotients = with_ratios(rows, list(ratios.values()))
         made = dict(zip(ratios, quotients, strict=True))
         columns = ", ".join(f"{self._shown(name, made.get(name))} AS {name}" for name in self.columns)
-        order = "ts_close_ns" if self.by_close else "make_timestamptz(k2_open)"
+        order = "ts_close_ns" if self.by_close else "k2_open"
         close = f", {self._close_ns} AS ts_close_ns" if self.by_close and "ts_close_ns" not in self.columns else ""
         keys = f"{order}, venue, symbol, session{', k2_bucket' if self.interval.is_threshold else ''}"
         return f"SELECT {columns}{close} FROM ({rows}) ORDER BY {keys}"
@@ -296,7 +302,7 @@ class Bars:
     @property
     def _stop(self) -> str:
         """The end of a bar on the clock of the rows."""
-        return "k2_end" if self.interval.is_threshold else f"k2_end * {self.per_us}"
+        return "k2_end" if self.interval.is_threshold or self.per_us == 1 else f"k2_end * {self.per_us}"
 
     def _divisions(self) -> tuple[list[str], dict[str, Ratio]]:
         """What has to be summed up before, and the columns that are ratios."""

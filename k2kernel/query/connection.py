@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from k2kernel.errors import K2Error, QueryError, QueryTooLarge, UnreadableData
@@ -64,11 +65,14 @@ class Reading:
 _TELLING = {"enable_progress_bar": "true", "enable_progress_bar_print": "false", "progress_bar_time": "0"}
 """What a cursor sets to know how far its query is."""
 
+_HELD = "k2_held"
+
 
 @dataclass(frozen=True)
 class Query:
     """One SELECT ready to run: its text, the values bound to its `$names`, the statements that make the temporary views
     it reads, and Arrow tables it reads by name, made when it runs. `readings` are the tables of the lake behind it.
+    `few` says that making its rows takes longer than holding them: it is planned once then, and not for a relation too.
     """
 
     text: str
@@ -76,6 +80,7 @@ class Query:
     views: tuple[str, ...] = ()
     frames: Mapping[str, Callable[[], pa.Table]] = field(default_factory=dict)
     readings: tuple[Reading, ...] = ()
+    few: bool = False
 
 
 class Database:
@@ -134,17 +139,17 @@ class Database:
     def relation(self, query: Query) -> duckdb.DuckDBPyRelation:
         """The query as a relation of a fresh cursor, bound and not yet run."""
         with self.translated():
-            return _bind(self.cursor(), query)
+            return Running(self.cursor(), query).relation
 
     def arrow(self, query: Query, timeout: float | None = None) -> pa.Table:
         """The rows of a query. QueryCancelled when it takes longer than `timeout` seconds."""
         with self.running(query, timeout) as running:
-            return running.wait_for(running.relation.to_arrow_table)
+            return running.wait_for(running.held if query.few else lambda: running.relation.to_arrow_table())
 
     def rows(self, query: Query) -> list[tuple[Any, ...]]:
         """The rows of a small query of ours, without times with a zone: quicker to start than Arrow."""
         with self.running(query) as running:
-            return running.relation.fetchall()
+            return running.execute().fetchall()
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -172,7 +177,7 @@ class Database:
             if watchdog is not None:
                 watchdog.start()
             try:
-                yield Running(cursor, _bind(cursor, query), progress)
+                yield Running(cursor, query, progress)
             finally:
                 if watchdog is not None:
                     watchdog.cancel()
@@ -180,11 +185,39 @@ class Database:
 
 @dataclass(frozen=True)
 class Running:
-    """A query on its cursor: its relation, and a way to wait for it that Ctrl-C ends and that tells of its progress."""
+    """A query on its cursor, to be run in one way, and a way to wait for it that Ctrl-C ends and that tells of its
+    progress.
+    """
 
     cursor: duckdb.DuckDBPyConnection
-    relation: duckdb.DuckDBPyRelation
+    query: Query
     progress: Told | None = None
+
+    @cached_property
+    def relation(self) -> duckdb.DuckDBPyRelation:
+        """The query as a relation, bound and not yet run."""
+        self._prepare()
+        return self.cursor.sql(self.query.text, params=self._values)
+
+    def execute(self, before: str = "") -> duckdb.DuckDBPyConnection:
+        """Run the query, with `before` in front of its text."""
+        self._prepare()
+        return self.cursor.execute(before + self.query.text, self._values)
+
+    def held(self) -> pa.Table:
+        """The rows by way of a temporary table: a relation is planned when it is made, and again when it runs."""
+        self.execute(f"CREATE TEMP TABLE {_HELD} AS ")
+        return self.cursor.sql(f"FROM {_HELD}").to_arrow_table()
+
+    @property
+    def _values(self) -> dict[str, object] | None:
+        return dict(self.query.values) or None
+
+    def _prepare(self) -> None:
+        for name, frame in self.query.frames.items():
+            self.cursor.register(name, frame())
+        for view in self.query.views:
+            self.cursor.execute(view)
 
     def wait_for(self, work: Callable[[], T]) -> T:
         """What `work` returns.
@@ -224,14 +257,6 @@ def _measured(query: Query) -> Iterator[None]:
         except K2Error as exc:
             METRICS.query_failures.labels(type(exc).__name__).inc()
             raise
-
-
-def _bind(cursor: duckdb.DuckDBPyConnection, query: Query) -> duckdb.DuckDBPyRelation:
-    for name, frame in query.frames.items():
-        cursor.register(name, frame())
-    for view in query.views:
-        cursor.execute(view)
-    return cursor.sql(query.text, params=dict(query.values) or None)
 
 
 @contextmanager

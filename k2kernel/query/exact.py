@@ -12,9 +12,6 @@ def digits(column: str) -> str:
     return f"replace(abs({column})::VARCHAR, '.', '')::HUGEINT"
 
 
-_ONE = 10**12
-
-
 @dataclass(frozen=True)
 class Ratio:
     """numerator / denominator, as SQL: decimals or integers, taken as integers of their last digit, whose ratio times
@@ -30,18 +27,16 @@ def with_ratios(rows: str, ratios: Sequence[Ratio]) -> tuple[str, list[str]]:
     """The SELECT `rows` with columns that ratios are made of, and each ratio as an expression over it: DECIMAL(38, 12),
     null where either side is null or the denominator is 0.
 
-    It is divided in two steps, because the numerator times 10**scale may not fit. Each step is a SELECT of its own for
-    all ratios together: nested expressions would be bound many times over, and so would columns in many SELECTs.
+    It is divided in two steps, because the numerator times 10**scale may not fit; the rest is rounded by adding half a
+    divisor, and a half goes down again where that made it odd. What is used twice is a column of a SELECT for all
+    ratios together: every operator costs time to plan, and so does every SELECT.
     """
     if not ratios:
         return rows, []
     numbered = list(enumerate(ratios))
-    steps = [[_digits(at, ratio) for at, ratio in numbered]]
-    steps += [[_whole(at, 10**ratio.scale) for at, ratio in numbered]]
-    steps += [[_rounded(at, ratio) for at, ratio in numbered]]
-    for columns in steps:
-        rows = f"SELECT *, {', '.join(columns)} FROM ({rows})"
-    return rows, [_decimal(f"k2_e{at}") for at, _ in numbered]
+    for step in (_digits, _divided, _rest):
+        rows = f"SELECT *, {', '.join(step(at, ratio) for at, ratio in numbered)} FROM ({rows})"
+    return rows, [_rounded(at, ratio) for at, ratio in numbered]
 
 
 def _digits(at: int, ratio: Ratio) -> str:
@@ -49,27 +44,27 @@ def _digits(at: int, ratio: Ratio) -> str:
     return f"{top} AS k2_n{at}, nullif({bottom}, 0) AS k2_v{at}"
 
 
-def _whole(at: int, up: int) -> str:
-    return f"k2_n{at} // k2_v{at} * {up} AS k2_w{at}, k2_n{at} % k2_v{at} * {up} AS k2_m{at}"
+def _divided(at: int, ratio: Ratio) -> str:
+    """The whole part, and twice the rest with a divisor on top."""
+    up = 10**ratio.scale
+    return f"k2_n{at} // k2_v{at} * {up} AS k2_w{at}, k2_n{at} % k2_v{at} * {2 * up} + k2_v{at} AS k2_m{at}"
+
+
+def _rest(at: int, _: Ratio) -> str:
+    return f"k2_m{at} // (k2_v{at} * 2) AS k2_q{at}"
 
 
 def _rounded(at: int, ratio: Ratio) -> str:
-    """The quotient, one more where the rest is more than a half, or a half and the quotient odd; with its sign."""
-    quotient, rest = f"(k2_w{at} + k2_m{at} // k2_v{at})", f"k2_m{at} % k2_v{at} * 2"
-    up = f"CASE WHEN {rest} > k2_v{at} OR ({rest} = k2_v{at} AND {quotient} % 2 = 1) THEN 1 ELSE 0 END"
-    return f"({quotient} + {up}) * (sign({ratio.numerator}) * sign({ratio.denominator})) AS k2_e{at}"
-
-
-def _decimal(units: str) -> str:
-    """An integer of 1e-12 as DECIMAL(38, 12)."""
-    ones, rest = f"({units} // {_ONE})::DECIMAL(26, 0)", f"({units} % {_ONE})::DECIMAL(12, 0)"
-    return f"({ones} + {rest} * 0.000000000001::DECIMAL(13, 12))::DECIMAL(38, 12)"
+    """The quotient with its sign, as DECIMAL(38, 12)."""
+    half = f"CASE WHEN k2_q{at} * 2 * k2_v{at} = k2_m{at} THEN k2_q{at} & 1 ELSE 0 END"
+    signs = f"(sign({ratio.numerator}) * sign({ratio.denominator}))"
+    return f"((k2_w{at} + k2_q{at} - {half}) * {signs})::DECIMAL(38, 0) * 0.000000000001::DECIMAL(13, 12)"
 
 
 def with_ratio(rows: str, numerator: str, denominator: str, name: str) -> str:
     """The SELECT `rows` with the column `name`: the ratio of a DECIMAL(38, 16) and a DECIMAL(38, 8)."""
     made, (ratio,) = with_ratios(rows, [Ratio(numerator, denominator)])
-    return f"SELECT * EXCLUDE (k2_n0, k2_v0, k2_w0, k2_m0, k2_e0), {ratio} AS {name} FROM ({made})"
+    return f"SELECT * EXCLUDE (k2_n0, k2_v0, k2_w0, k2_m0, k2_q0), {ratio} AS {name} FROM ({made})"
 
 
 def scaled(column: str, numerator: str, denominator: str, scale: int, to: int) -> str:

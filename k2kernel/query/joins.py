@@ -192,7 +192,7 @@ class Joins:
             rows, found = scanned(trades, timeout), scanned(quotes, timeout)
             venues = sorted({*rows["venue"].unique(), *found["venue"].unique()})
             values = Values()
-            counts = counting(self._engine.policies(venues, eligible), values)
+            counts = counting(self._engine.policies(venues, eligible), values, ("volume",))
             standing = how.standing(found if within is quotes else scanned(within, timeout))
             frames = {"k2_trades": how.rows(rows, found), "k2_quotes": standing}
             return self._sql(summary("k2_quotes", "k2_trades", counts, sides), values, timeout, **frames)

@@ -66,7 +66,7 @@ def turnover(
     known = specs(trades.database, instruments, _symbols(trades.selection))
     rows, values, home = list(_rows(known)), Values(), engine.lake.settings.home
     policies = {code: policy(code, eligible, home) for code in trades.venues} or {"": policy("", eligible, home)}
-    counted = counting(policies, values)
+    counted = counting(policies, values, ("vwap",))
     text = _text(trades.rows(values, False, ("price", "size", "conditions")), counted, keys)
     planned = trades.planned(text, values)
     # A policy binds what it says of open, high, low and close as well, which this statement does not name.
@@ -90,7 +90,7 @@ def _symbols(selection: Selection) -> list[str] | None:
 
 def _text(rows: str, counted: Counting, keys: Sequence[str]) -> str:
     price, inverse = digits("k2_row.price"), "coalesce(k2_inverse, false)"
-    counting_rows = f"SELECT * FROM {rows} WHERE {counted.fields['vwap'] or 'true'}"
+    counting_rows = f"SELECT * FROM {rows} WHERE {counted.any or 'true'}"
     base = scaled("size", "(k2_n::HUGEINT * 100000000)", f"(k2_d::HUGEINT * nullif({price}, 0))", 8, 16)
     groups = (
         f"SELECT venue, symbol, session, k2_currency, {inverse} AS inverse, coalesce(k2_n, 1)::HUGEINT AS n, "

@@ -104,7 +104,7 @@ def _over_volume(trades: str, counting: Counting) -> str:
         f"sum(size) FILTER ({name}_spread IS NOT NULL)::DECIMAL(38, 8) AS k2_of_{name}"
         for name in ("effective", "realised")
     )
-    where = counting.fields["volume"] or "true"
+    where = counting.any or "true"
     return (
         f"SELECT symbol, venue, session, count(*) AS trades, sum(size)::DECIMAL(38, 8) AS volume, {sums} "
         f"FROM ({spreads(trades)}) WHERE {where} GROUP BY ALL"
