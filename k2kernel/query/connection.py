@@ -205,7 +205,7 @@ class Running:
         return self.cursor.execute(before + self.query.text, self._values)
 
     def arrow(self) -> pa.Table:
-        """All rows. Few ones go by way of a temporary table: a relation is planned when it is made, and again to run."""
+        """All rows. Few ones go by way of a temporary table: a relation is planned when made, and again to run."""
         if not self.query.few:
             return self.relation.to_arrow_table()
         self.execute(f"CREATE TEMP TABLE {_HELD} AS ")
