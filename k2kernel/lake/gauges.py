@@ -41,6 +41,8 @@ class Gauges:
 
 def _set(lake: Lake, name: str, table: Table) -> None:
     snapshot = table.current_snapshot()
+    for counter in (METRICS.commits, METRICS.commit_conflicts, METRICS.commit_failures):
+        counter.labels(name).inc(0)
     METRICS.table_snapshots.labels(name).set(len(table.metadata.snapshots))
     if snapshot is None:
         return

@@ -21,6 +21,9 @@ _LONG = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 _SIZES = (10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
 
 
+_STEPS = ("compact", "expire", "orphans", "rewrite-manifests")
+
+
 class Metrics:
     """Every instrument of a process. `route` is a template such as `/v1/summary/{symbol}/{date}`."""
 
@@ -38,7 +41,9 @@ class Metrics:
         self._process()
 
     def _ingest(self) -> None:
-        self.ingest_files = Counter("k2_ingest_files", "files by outcome: loaded, duplicate, failed", ("outcome",))
+        self.ingest_files = Counter(
+            "k2_ingest_files", "files by outcome", ("outcome",), ("loaded", "duplicate", "failed")
+        )
         self.ingest_lines = Counter("k2_ingest_lines", "lines read from files")
         self.ingest_rows = Counter("k2_ingest_rows", "rows of files added", ("table",))
         self.ingest_duplicates = Counter("k2_ingest_duplicate_rows", "rows of files that were there", ("table",))
@@ -76,7 +81,7 @@ class Metrics:
         self.upkeep_seconds = Histogram("k2_maintenance_seconds", "a step of maintenance", action, buckets=_LONG)
         self.upkeep_deleted = Counter("k2_maintenance_deleted_files", "files taken off the disk", action)
         self.upkeep_deleted_bytes = Counter("k2_maintenance_deleted_bytes", "bytes taken off the disk", action)
-        self.upkeep_failures = Counter("k2_maintenance_failures", "steps that failed", action)
+        self.upkeep_failures = Counter("k2_maintenance_failures", "steps that failed", action, _STEPS)
         self.upkeep_last = Gauge(
             "k2_maintenance_last_success_timestamp_seconds", "when a step was last done", action, across=max
         )
@@ -117,7 +122,7 @@ class Metrics:
         self.replays = Counter("k2_replays", "replays by how they ended", ("state",))
         self.replays_running = Gauge("k2_replays_running", "replays being read")
         self.replay_events = Counter("k2_replay_events", "events delivered")
-        self.runs = Counter("k2_runs", "notebook runs by how they ended: ok, failed", ("status",))
+        self.runs = Counter("k2_runs", "notebook runs by how they ended", ("status",), ("ok", "failed"))
         self.run_seconds = Histogram("k2_run_seconds", "a notebook run", buckets=_LONG)
         self.run_last = Gauge("k2_run_last_success_timestamp_seconds", "when a notebook run ended well", across=max)
 
@@ -129,7 +134,7 @@ class Metrics:
         )
         self.http_in_flight = Gauge("k2_http_requests_in_flight", "requests being answered")
         self.http_rows = Counter("k2_http_rows", "rows sent", route)
-        self.http_cached = Counter("k2_http_cached", "answers that needed no scan: not_modified, or kept", ("how",))
+        self.http_cached = Counter("k2_http_cached", "answers that needed no scan", ("how",), ("not_modified", "kept"))
 
     def _process(self) -> None:
         self.process_cpu = Counter("process_cpu_seconds", "processor time used")

@@ -21,12 +21,14 @@ _LOCK = threading.Lock()
 class Instrument:
     """A metric by its name without suffix, what it means, and its labels; `series` are its numbers by their values.
 
-    A series is there from its first number on; one without labels from the beginning.
+    A series is there from its first number on; one without labels, or with the only label's `known` values, from the
+    beginning: a rate misses what happens before the first look.
     """
 
-    def __init__(self, name: str, meaning: str, label_names: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, meaning: str, label_names: tuple[str, ...] = (), known: tuple[str, ...] = ()) -> None:
         self.name, self.meaning, self.label_names = name, meaning, label_names
-        self.series: dict[tuple[str, ...], Numbers] = {} if label_names else {(): self.zeros}
+        there = [(value,) for value in known] if label_names else [()]
+        self.series: dict[tuple[str, ...], Numbers] = dict.fromkeys(there, self.zeros)
         self.labelled: tuple[str, ...] = ()
 
     def labels(self, *values: str) -> Self:
