@@ -1,6 +1,7 @@
 """HTTP: a server in a process of its own, and clients beside it on the same machine.
 
-No two requests for rows are the same, so none is answered from what the server keeps.
+No two requests for rows are the same, so none is answered from what the server keeps; but summaries are also asked for
+as those who look at a few sessions ask.
 """
 
 from __future__ import annotations
@@ -98,9 +99,14 @@ def _calls(workbench: k2.Workbench) -> Iterator[tuple[str, Callable[[int], str],
         lambda n: f"/v1/trades?symbols={QUIET}&start={start(n)}&limit=100",
         lambda n: workbench.trades(QUIET, start=start(n), limit=100).to_arrow(),
     )
+    yield (
+        "GET /v1/summary, of five sessions",
+        lambda n: f"/v1/summary/{BUSY}/{SESSIONS[n % 5]}",
+        lambda n: workbench.summary(BUSY, SESSIONS[n % 5]),
+    )
     # The word that tells requests apart is one that changes nothing.
     yield (
-        "GET /v1/summary",
+        "GET /v1/summary, never the same",
         lambda n: f"/v1/summary/{BUSY}/{SESSIONS[n % 5]}?known_at={_later(n)}&clock=event",
         lambda n: workbench.summary(BUSY, SESSIONS[n % 5], known_at=_later(n), clock="event"),
     )

@@ -1,4 +1,4 @@
-"""The FastAPI app behind its gate."""
+"""The FastAPI app, its routes and the dashboard, behind its gate."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from k2kernel import Settings, Workbench, __version__, connect
-from panel_apps.api import problems
+from panel_apps import dashboard
+from panel_apps.api import docs, login, problems
 from panel_apps.api.context import Context
 from panel_apps.api.cursors import Signer
 from panel_apps.api.gate import Gate
 from panel_apps.api.keys import Keys
+from panel_apps.api.login import Logins
 from panel_apps.api.routes import catalog, derived, events, replay, service, sql
 from panel_apps.api.work import Workers
 
@@ -25,18 +27,25 @@ _HEADERS += ["X-Next-Cursor", "X-Row-Count", "X-Snapshot-Ids", "X-Truncated"]
 
 def make(settings: Settings, keys: Keys) -> Gate:
     """The whole server as one ASGI app."""
-    return Gate(make_api(settings), keys, settings)
+    signer = Signer(settings)
+    logins = Logins(keys, signer)
+    app = make_api(settings, signer)
+    app.include_router(login.router(logins))
+    dashboard.mount(app)
+    return Gate(app, keys, logins, settings)
 
 
-def make_api(settings: Settings) -> FastAPI:
-    """The routes, without the gate."""
+def make_api(settings: Settings, signer: Signer) -> FastAPI:
+    """The routes of HTTP, without the gate."""
     app = FastAPI(
         title="k2kernel",
         version=__version__,
         summary="Trades and quotes of a lakehouse: pinned, exact, paged, replayed.",
-        lifespan=lambda app: _lifespan(app, settings),
+        lifespan=lambda app: _lifespan(app, settings, signer),
+        docs_url=None,
         redoc_url=None,
     )
+    docs.install(app)
     problems.install(app)
     app.include_router(service.router)
     keyed = [Security(APIKeyHeader(name="X-API-Key", auto_error=False)), Security(HTTPBearer(auto_error=False))]
@@ -48,12 +57,12 @@ def make_api(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, settings: Settings, signer: Signer) -> AsyncIterator[None]:
     """The context while the server runs; at its end every query is interrupted."""
     bench: Workbench = connect(settings=settings)
     pages = Workers("page", settings.http_queries, settings.http_timeout)
     streams = Workers("stream", settings.http_streams, settings.http_timeout)
-    app.state.context = Context(settings, bench, pages, streams, Signer(settings))
+    app.state.context = Context(settings, bench, pages, streams, signer)
     app.openapi()  # made once, before requests come
     with bench.metrics():
         yield

@@ -63,13 +63,15 @@ HOMES = {
     "fastapi": {"panel_apps"},
     "fastavro": {"wire.decode"},
     "httpx": {"wire.registry"},
-    "bokeh": {"plots"},
-    "holoviews": {"plots"},
+    "bokeh": {"panel_apps.dashboard", "plots"},
+    "fastapi_offline": {"panel_apps.api.docs"},
+    "holoviews": {"panel_apps.dashboard", "plots"},
     "hvplot": {"plots"},
     "ipywidgets": {"widgets"},
     "numpy": {"decode", "sample", "wire"},
     "pandas": {"query.result"},
     "panel": {"panel_apps.dashboard"},
+    "param": {"panel_apps.dashboard"},
     "nbconvert": {"runs"},
     "nbformat": {"runs"},
     "papermill": {"runs"},
@@ -118,7 +120,8 @@ HOMES = {
 }
 """The only modules that import each third-party library. A library that is not here has no home yet."""
 
-PUBLIC = {f"k2kernel{name}" for name in ("", ".errors", ".metrics", ".query", ".schemas", ".sinks")}
+_OFFERED = ("", ".errors", ".metrics", ".plots", ".quality", ".query", ".runs", ".schemas", ".sinks")
+PUBLIC = {f"k2kernel{name}" for name in _OFFERED}
 """What panel_apps may import: the root, and the modules beside it whose own names are public."""
 
 LIGHT = {"pydantic", "pydantic_settings"}
@@ -132,6 +135,7 @@ EXTRAS = {
     "bokeh": "notebook",
     "confluent_kafka": "kafka",
     "fastapi": "app",
+    "fastapi_offline": "app",
     "fastavro": "kafka",
     "holoviews": "notebook",
     "httpx": "kafka",
@@ -140,7 +144,9 @@ EXTRAS = {
     "nbconvert": "notebook",
     "nbformat": "notebook",
     "pandas": "notebook",
+    "panel": "app",
     "papermill": "notebook",
+    "param": "app",
     "starlette": "app",
     "uvicorn": "app",
 }

@@ -58,7 +58,7 @@ def problem(answer: httpx.Response) -> dict[str, Any]:
 
 def test_nothing_is_answered_without_a_key(server: Server) -> None:
     with server.client(key=None) as client:
-        for path in (*READS, "/v1/nothing", "/", "/static/x"):
+        for path in (*READS, "/v1/nothing", "/nothing", "/dashboard/nothing"):
             refused = client.get(path)
             assert refused.status_code == 401, path
             assert problem(refused)["type"] == "urn:k2:no-key"

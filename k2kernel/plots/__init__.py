@@ -8,8 +8,9 @@ to what a screen can show, and the chart says so.
 from k2kernel.plots.candles import candles
 from k2kernel.plots.generic import chart
 from k2kernel.plots.history import snapshots
+from k2kernel.plots.imbalance import imbalance
 from k2kernel.plots.latency import latency
 from k2kernel.plots.profile import profile
 from k2kernel.plots.ticks import quotes, tape
 
-__all__ = ["candles", "chart", "latency", "profile", "quotes", "snapshots", "tape"]
+__all__ = ["candles", "chart", "imbalance", "latency", "profile", "quotes", "snapshots", "tape"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from k2kernel.query import Joins, QueryEngine, Result, Summary
     from k2kernel.query.computed import Rows
     from k2kernel.replay import Replay, ReplayEngine
+    from k2kernel.workbench.trace import Trace
 
 Symbols = str | Sequence[str] | None
 
@@ -135,3 +136,11 @@ class Reads:
     def stats(self, as_of: AsOfLike = None) -> Result:
         """One row a table: rows, bytes, files, range, snapshot."""
         return self.engine.stats(self._state(as_of))
+
+    def trace(self, table: str, source: str, source_offset: int) -> Trace:
+        """The line, the file and the load that a row of trades, quotes or dead_letter came from; see `Trace`."""
+        from k2kernel.times import parse_as_of
+        from k2kernel.workbench.trace import trace
+
+        state = self.lake.resolve(table, parse_as_of(self._state(None)))
+        return trace(self.lake, table, source, source_offset, state)

@@ -91,13 +91,14 @@ class _Job:
         read, etag = self._pinned()
         if self._is_known(etag):
             return self._not_modified(etag)
-        kept = self.context.kept.get(etag)
-        if kept is None:
-            body, headers = self._body(read.page(rows_of(self.request, self.ask.words.page[0], USUAL_PAGE)))
-            kept = body, headers | self._headers(read, etag)
-            self.context.kept.put(etag, *kept)
-        else:
-            METRICS.http_cached.labels("kept").inc()
+        with self.context.kept.once(etag, self.context.settings.http_timeout):
+            kept = self.context.kept.get(etag)
+            if kept is None:
+                body, headers = self._body(read.page(rows_of(self.request, self.ask.words.page[0], USUAL_PAGE)))
+                kept = body, headers | self._headers(read, etag)
+                self.context.kept.put(etag, *kept)
+            else:
+                METRICS.http_cached.labels("kept").inc()
         self.facts.rows = int(kept[1]["X-Row-Count"])
         return Response(kept[0], 200, kept[1], MEDIA_TYPES[self.form])
 

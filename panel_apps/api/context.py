@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -26,23 +29,45 @@ class Kept:
     def __init__(self) -> None:
         self._bodies: OrderedDict[str, tuple[bytes, dict[str, str]]] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
+        self._made: dict[str, threading.Event] = {}
+
+    @contextmanager
+    def once(self, etag: str, seconds: float) -> Iterator[None]:
+        """Of several that are to make one body, let one through; the others wait for it, at most so many seconds."""
+        with self._lock:
+            other = self._made.get(etag)
+            mine = self._made.setdefault(etag, threading.Event())
+        if other is not None:
+            other.wait(seconds)
+            yield
+            return
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._made[etag]
+            mine.set()
 
     def get(self, etag: str) -> tuple[bytes, dict[str, str]] | None:
         """A body and its headers."""
-        found = self._bodies.get(etag)
-        if found is not None:
-            self._bodies.move_to_end(etag)
-        return found
+        with self._lock:
+            found = self._bodies.get(etag)
+            if found is not None:
+                self._bodies.move_to_end(etag)
+            return found
 
     def put(self, etag: str, body: bytes, headers: dict[str, str]) -> None:
         """Keep a body where it is small, and forget the oldest ones where there are too many."""
-        if len(body) > _SMALL or etag in self._bodies:
+        if len(body) > _SMALL:
             return
-        self._bodies[etag] = (body, headers)
-        self._bytes += len(body)
-        while self._bytes > _KEPT_BYTES:
-            _, (old, _) = self._bodies.popitem(last=False)
-            self._bytes -= len(old)
+        with self._lock:
+            if etag not in self._bodies:
+                self._bodies[etag] = (body, headers)
+                self._bytes += len(body)
+            while self._bytes > _KEPT_BYTES:
+                _, (old, _) = self._bodies.popitem(last=False)
+                self._bytes -= len(old)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What every request passes: correlation id, key, rate, size of the body; and the audit line and metrics at its end."""
+"""What every request passes: correlation id, key or login, rate, size of the body; at its end the audit line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import time
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -17,12 +18,25 @@ from k2kernel.metrics import METRICS
 from panel_apps.api.context import Facts
 from panel_apps.api.keys import Key, Keys
 from panel_apps.api.limits import Rate
+from panel_apps.api.login import HOME, LOGIN, Logins
 from panel_apps.api.problems import Refused
 
 AUDIT = logging.getLogger("k2.audit")
 
-OPEN = frozenset({"/health", "/ready", "/metrics", "/docs", "/openapi.json"})
+OPEN = frozenset({"/", "/favicon.ico", "/health", "/ready", "/metrics", "/docs", "/openapi.json", LOGIN})
 """Paths that need no key: none of them tells anything of the data."""
+
+SCRIPTS = "/static/"
+"""Under it are the scripts and styles of the dashboard and of `/docs`, which need no key either."""
+
+ASKING: ContextVar[Key] = ContextVar("k2.key")
+"""The key of the request or websocket that is being answered."""
+
+_PAGE = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws: wss:; frame-ancestors 'none'"
+)
+"""What a page may load: nothing from elsewhere."""
 
 _CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -30,18 +44,27 @@ _CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Gate:
     """An ASGI app before another one. What has no key gets no further, except to `OPEN` paths."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, settings: Settings) -> None:
-        self._app, self._keys = app, keys
+    def __init__(self, app: ASGIApp, keys: Keys, logins: Logins, settings: Settings) -> None:
+        self._app, self._keys, self._logins = app, keys, logins
         self._rate, self._most_bytes = Rate(settings.http_rate), settings.http_max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or refuse it."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif scope["type"] == "websocket" and self._key(Headers(scope=scope)) is None:
-            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        key, origin = self._key(headers), headers.get("origin")
+        if key is None or (origin is not None and origin.partition("://")[2] != headers.get("host")):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        ASKING.set(key)
+        await self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         facts = scope["k2.facts"] = Facts(_correlation(Headers(scope=scope)))
@@ -52,9 +75,10 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(
-                    {"X-Correlation-ID": facts.correlation_id, "X-Content-Type-Options": "nosniff", **more}
-                )
+                headers = MutableHeaders(scope=message)
+                headers.update({"X-Correlation-ID": facts.correlation_id, "X-Content-Type-Options": "nosniff", **more})
+                if headers.get("content-type", "").startswith("text/html"):
+                    headers.update({"Content-Security-Policy": _PAGE, "Referrer-Policy": "same-origin"})
             await send(message)
 
         METRICS.http_in_flight.inc()
@@ -70,24 +94,33 @@ class Gate:
     def _admitted(self, scope: Scope, facts: Facts) -> dict[str, str]:
         """The headers of the rate; Refused without a key, or over the rate."""
         headers = Headers(scope=scope)
-        is_preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
-        if scope["path"] in OPEN or is_preflight:
+        path, is_preflight = scope["path"], scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+        if path == LOGIN and scope["method"] == "POST":
+            return self._taken(LOGIN)
+        if path in OPEN or path.startswith(SCRIPTS) or is_preflight:
             return {}
         facts.key = self._key(headers)
+        if facts.key is None and path == HOME and scope["method"] == "GET":
+            raise Refused(303, "login", "Log in.", {"Location": self._logins.address(scope)})
         if facts.key is None:
             detail = "Give an API key as X-API-Key or as Authorization: Bearer."
             raise Refused(401, "no-key", detail, {"WWW-Authenticate": "Bearer"})
-        allowance = self._rate.take(facts.key.name)
+        ASKING.set(facts.key)
+        return self._taken(facts.key.name)
+
+    def _taken(self, name: str) -> dict[str, str]:
+        """Count one request; Refused where there were too many."""
+        allowance = self._rate.take(name)
         if not allowance.passes:
             detail = f"This key may make {allowance.most} requests a minute; try again in {allowance.seconds} s."
             raise Refused(429, "rate-limit", detail, allowance.headers)
         return allowance.headers
 
     def _key(self, headers: Headers) -> Key | None:
-        """The key that a request comes with, as X-API-Key or as a bearer token."""
+        """The key that a request comes with, as X-API-Key, as a bearer token, or by the cookie of a login."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         secret = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
-        return self._keys.find(secret) if secret else None
+        return self._keys.find(secret) if secret else self._logins.find(headers.get("cookie", ""))
 
 
 class _Body:

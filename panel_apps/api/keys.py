@@ -63,6 +63,10 @@ class Keys:
                 found = key
         return found
 
+    def named(self, name: str) -> Key | None:
+        """The key with a name."""
+        return next((key for key in self._keys if key.name == name), None)
+
 
 def digest_of(secret: str) -> str:
     """What is kept of a key."""

@@ -23,6 +23,7 @@ _NAMES = {"symbol": "symbols", "columns": "fields", "position": "cursor"}
 """What HTTP calls the parameters of the workbench."""
 
 _TITLES = {
+    303: "See other",
     400: "Bad request",
     401: "No valid API key",
     403: "Not allowed",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -104,6 +105,30 @@ class TableRead:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All rows."""
         yield from batches_of(self.rows)
+
+
+@dataclass(frozen=True)
+class LaterRead:
+    """A few rows that are made when they are asked for: who has them already asks for none."""
+
+    make: Callable[[], pa.Table]
+    snapshots: Mapping[str, int | None]
+
+    @cached_property
+    def _rows(self) -> pa.Table:
+        return self.make()
+
+    def page(self, limit: int) -> Piece:
+        """The first rows."""
+        return TableRead(self._rows, self.snapshots).page(limit)
+
+    def count(self) -> int:
+        """All rows."""
+        return int(self._rows.num_rows)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All rows."""
+        yield from batches_of(self._rows)
 
 
 @dataclass(frozen=True)

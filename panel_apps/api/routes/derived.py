@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
+from k2kernel import Workbench
 from k2kernel.sinks import records_table
 from panel_apps.api.answers import Ask, Place, answer
-from panel_apps.api.context import context_of
-from panel_apps.api.reads import Read, ResultRead, TableRead
+from panel_apps.api.context import context_of, key_of
+from panel_apps.api.keys import Key
+from panel_apps.api.reads import LaterRead, Read, ResultRead
 from panel_apps.api.shapes import answers
 from panel_apps.api.words import BarWords, SummaryWords
 
@@ -54,7 +56,14 @@ async def get_summary(
 
     def plan(place: Place) -> Read:
         chosen = {"venue": words.venue, "eligible": words.eligible, "hours": words.hours, **words.when}
-        found = bench.summary(symbol, date, as_of=place.as_of, **chosen)
-        return TableRead(records_table([found]), {"trades": found.snapshot_id})
+        states = _states(bench, place.as_of, key_of(request))
+        return LaterRead(lambda: records_table([bench.summary(symbol, date, as_of=states, **chosen)]), states)
 
     return await answer(request, Ask(f"summary {symbol} {date}", words, plan))
+
+
+def _states(bench: Workbench, as_of: Any, key: Key) -> dict[str, int]:
+    """The snapshots that a summary may be of, its trades, or its quotes where there are none and the key may read them."""
+    kinds = [kind for kind in ("trades", "quotes") if key.tables is None or kind in key.tables] or ["trades"]
+    found = {kind: bench.lake.head(kind) for kind in kinds} if as_of is None else bench.at(as_of).states
+    return {kind: pin for kind in kinds if (pin := found.get(kind)) is not None}
