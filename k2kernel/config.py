@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     keep_every: str = Field(default="1h", description="how long expiry keeps every state")
     keep_hourly: str = Field(default="2d", description="how long expiry keeps the last state of each hour (UTC)")
     keep_daily: str = Field(default="90d", description="how long expiry keeps the last state of each day (UTC)")
+    audit_log: Path | None = Field(
+        default=None,
+        description="file that gets a JSON line for each use of the command line and the magics; default: none",
+    )
     orphan_age: str = Field(default="3d", description="age from which a file that no state refers to is an orphan")
 
     @cached_property

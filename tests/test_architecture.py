@@ -31,6 +31,7 @@ LEVELS = {
     "metrics": 1,
     "calendars": 2,
     "eligibility": 2,
+    "usage": 2,
     "profiles": 2,
     "sources": 2,
     "sinks": 2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,11 +27,13 @@ CLOSING = ExitStack()
 
 def workbench(home: Path | None, *, long: bool = False) -> Workbench:
     """The workbench on the lake at `home`, or where settings say. A `long` command shows its metrics at a port, any
-    other in a file at its end, where settings say so.
+    other in a file at its end, where settings say so; and its use is noted where they say so.
     """
+    from k2kernel.usage import noted
     from k2kernel.workbench import connect
 
     bench = connect(home)
+    CLOSING.enter_context(noted(bench.settings, "cli", shlex.join(sys.argv)))
     if long or bench.settings.metrics_textfile is not None:
         CLOSING.enter_context(bench.metrics(serve=long))
     return bench

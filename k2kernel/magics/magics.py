@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import ChainMap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
 
 from k2kernel.magics import commands, sql
 from k2kernel.magics.notebook import Notebook, told
+from k2kernel.usage import noted
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -27,7 +30,7 @@ class K2Magics(Magics):
     @line_cell_magic
     def k2sql(self, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> object:
         """One read-only SQL statement."""
-        with told():
+        with self._use(f"%%k2sql {line}\n{cell or ''}"):
             return sql.run(self.notebook, line, cell, ChainMap(local_ns or {}, self.notebook.shell.user_ns))
 
     @no_var_expand
@@ -35,8 +38,14 @@ class K2Magics(Magics):
     @line_magic
     def k2(self, line: str, local_ns: dict[str, Any] | None = None) -> object:
         """The verbs of the workbench on one line."""
-        with told():
+        with self._use(f"%k2 {line}"):
             return commands.run(self.notebook, line, ChainMap(local_ns or {}, self.notebook.shell.user_ns))
+
+    @contextmanager
+    def _use(self, what: str) -> Iterator[None]:
+        """Errors as sentences, and the use noted where settings ask for it."""
+        with told(), noted(self.notebook.bench.settings, "notebook", what.strip()):
+            yield
 
 
 K2Magics.k2sql.__doc__ = "\n".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import InvalidPosition, MissingExtra
 from k2kernel.html import table
@@ -49,6 +49,8 @@ class Result:
         """The snapshot of each table that answers; None where a table has none yet."""
         self.hours, self.notes = hours, notes
         """The hours of trading that the rows are of, and what is unsure about them, a sentence each."""
+        self.asked: tuple[str, dict[str, Any]] | None = None
+        """The verb of the workbench that it answers, and the words given; None where it is no answer of one."""
 
     @property
     def planned(self) -> Query:
@@ -145,7 +147,9 @@ class Result:
         """The same result with its rows, or the first of them, in memory: terminals scan nothing again."""
         held = Query("FROM k2_rows", frames={"k2_rows": lambda: rows}, readings=self.readings)
         columns = rows.column_names
-        return Result(self._database, held, self.snapshots, columns, self._zone, hours=self.hours, notes=self.notes)
+        made = Result(self._database, held, self.snapshots, columns, self._zone, hours=self.hours, notes=self.notes)
+        made.asked = self.asked
+        return made
 
     def head(self, rows: int = _SHOWN) -> pa.Table:
         """The first rows as an Arrow table."""

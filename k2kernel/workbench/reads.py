@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from k2kernel.config import Settings
 from k2kernel.lake import Lake
 from k2kernel.times import AsOfLike
+from k2kernel.workbench.asked import asked
 
 if TYPE_CHECKING:
     from k2kernel.quality import Quality
@@ -52,14 +53,17 @@ class Reads:
     def _words(self, words: dict[str, Any]) -> dict[str, Any]:
         return {**words, "as_of": self._state(words.get("as_of"))}
 
+    @asked
     def trades(self, symbol: Symbols = None, **words: Any) -> Result:
         """Trades in total order; see `QueryEngine.trades` for the words."""
         return self.engine.trades(symbol, **self._words(words))
 
+    @asked
     def quotes(self, symbol: Symbols = None, **words: Any) -> Result:
         """Quotes in total order; see `QueryEngine.quotes` for the words."""
         return self.engine.quotes(symbol, **self._words(words))
 
+    @asked
     def bars(self, symbol: Symbols = None, interval: str = "1m", **words: Any) -> Result:
         """Bars; see `QueryEngine.bars` for the words."""
         return self.engine.bars(symbol, interval, **self._words(words))
@@ -79,24 +83,29 @@ class Reads:
         """Each row of `left` with the row of `right` that prevails at its time; see `Joins.asof` for the words."""
         return self.joins.asof(left, right, **words)
 
+    @asked
     def nbbo(self, symbol: Symbols = None, **words: Any) -> Result:
         """The best bid and offer over the venues that quote; see `Joins.nbbo` for the words."""
         return self.joins.nbbo(symbol, **self._words(words))
 
+    @asked
     def spreads(self, symbol: Symbols = None, **words: Any) -> Result:
         """Trades with the quote that prevails and what they cost; see `Joins.spreads` for the words."""
         return self.joins.spreads(symbol, **self._words(words))
 
+    @asked
     def spread_summary(self, symbol: Symbols = None, **words: Any) -> Result:
         """Spreads by instrument and session; see `Joins.spread_summary` for the words."""
         return self.joins.spread_summary(symbol, **self._words(words))
 
+    @asked
     def markouts(
         self, symbol: Symbols = None, horizons: Sequence[str] = ("1s", "10s", "1m", "5m"), **words: Any
     ) -> Result:
         """Trades with the move of the mid after them; see `Joins.markouts` for the words."""
         return self.joins.markouts(symbol, horizons, **self._words(words))
 
+    @asked
     def turnover(self, symbol: Symbols = None, **words: Any) -> Result:
         """The money of trades by instrument and session, per currency; see `k2kernel.query.money.turnover`."""
         from k2kernel.query.money import turnover
@@ -109,6 +118,7 @@ class Reads:
 
         return quality(self.engine, symbol, **self._words(words))
 
+    @asked
     def sql(
         self,
         text: str,
@@ -125,14 +135,17 @@ class Reads:
         """History as one ordered, pinned, resumable stream; see `ReplayEngine.replay` for the words."""
         return self.replays.replay(symbols, kinds, **self._words(words))
 
+    @asked
     def symbols(self, as_of: AsOfLike = None, **words: Any) -> Result:
         """The instruments, with rows and days of each."""
         return self.engine.symbols(self._state(as_of), **words)
 
+    @asked
     def sessions(self, as_of: AsOfLike = None, **words: Any) -> Result:
         """The sessions of each venue, with rows of each."""
         return self.engine.sessions(self._state(as_of), **words)
 
+    @asked
     def stats(self, as_of: AsOfLike = None) -> Result:
         """One row a table: rows, bytes, files, range, snapshot."""
         return self.engine.stats(self._state(as_of))

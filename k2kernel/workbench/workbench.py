@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from k2kernel.ingest.stream import Stream
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot, Upkeep
     from k2kernel.profiles import Profile
-    from k2kernel.query import Diff, Materialised
+    from k2kernel.query import Diff, Materialised, Result
     from k2kernel.sinks.kafka import Producer
+    from k2kernel.workbench.evidence import Evidence
     from k2kernel.workbench.view import View
 
 Paths = str | Path | Sequence[str | Path]
@@ -222,6 +223,17 @@ class Workbench(Reads):
         from k2kernel.workbench.view import View
 
         return View(self.lake, self.engine, self.replays, as_of)
+
+    def evidence(self, result: Result, folder: str | Path | None = None) -> Evidence:
+        """Write an answer down, sealed, in a folder that is not there yet (None: a new one in `evidence` of the home):
+        its rows, the question, the SQL, the states, policies and versions, and for each row its source file and line.
+
+        Of bars and sums the lines are those of the events behind them. `.faults()` of it, or `k2 run --verify FOLDER`,
+        says later what was changed. InvalidParameter for what is no answer of a read verb.
+        """
+        from k2kernel.workbench.evidence import evidence
+
+        return evidence(self, result, folder)
 
     def diff(self, table: str, a: AsOfLike, b: AsOfLike = None) -> Diff:
         """What differs between two states of a table (`b` None: now): rows, symbols and bars."""
