@@ -1,8 +1,8 @@
 """The commit protocol of streams: from a batch of messages to rows that are in the lake exactly once.
 
-Rows are written to data files that nobody sees yet. Then the tables are committed, dead letters and gaps first, each with the
-offsets that its rows are of; `Lake.append` refuses a commit that does not begin where its table ends. That commit is
-the only acknowledgement: a start, a conflict and a crash all go on from where the tables end.
+Rows are written to data files that nobody sees yet. Then the tables are committed, dead letters and gaps first, each
+with the offsets that its rows are of; `Lake.append` refuses a commit that does not begin where its table ends. That
+commit is the only acknowledgement: a start, a conflict and a crash all go on from where the tables end.
 """
 
 from __future__ import annotations
@@ -150,7 +150,9 @@ class Delivery:
         for table, (_, state) in seen.items():
             self._watches[table].state = state
         counts = dict(gaps["event"].value_counts().iter_rows())
-        return Delivered({table: len(each.rows) for table, each in found.items()}, len(rejected), _watermark(found), counts)
+        return Delivered(
+            {table: len(each.rows) for table, each in found.items()}, len(rejected), _watermark(found), counts
+        )
 
     def _commit(self, batch: Batch, rows: Mapping[str, pl.DataFrame], rejected: pl.DataFrame, facts: str) -> None:
         claims = {table: self._claims(batch, table, frame) for table, frame in rows.items()}

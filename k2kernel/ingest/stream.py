@@ -42,8 +42,8 @@ class Bad(StrEnum):
 @dataclass(frozen=True)
 class How:
     """When a batch is committed (whichever comes first: `rows`, `nbytes`, `seconds` since its first message), and what
-    becomes of `bad` messages. `gaps` says what the sequence numbers count, where they are to be watched: the rows of each
-    `instrument` of a partition, or of a whole partition (`source`).
+    becomes of `bad` messages. `gaps` says what the sequence numbers count, where they are to be watched: the rows of
+    each `instrument` of a partition, or of a whole partition (`source`).
     """
 
     rows: int = 500_000

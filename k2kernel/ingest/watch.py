@@ -25,7 +25,6 @@ COLUMNS = {name: kind for name, kind in GAPS.polars.items() if name != "ts_inges
 """What is found: the columns of `gaps`, and their types."""
 
 
-
 @dataclass(frozen=True)
 class State:
     """What is known by key since its numbers last began: the row that came last, with the `first` number (and its
@@ -101,9 +100,13 @@ class Watch:
     def _told(self, marks: pl.DataFrame, jumps: pl.DataFrame, late: pl.DataFrame) -> pl.DataFrame:
         """Late rows as `reorder`, where their number was missing, or is before the first one; else as `duplicate`."""
         era, place = [*self._key, "era"], [*self._key, "era", "sequence"]
-        marks = marks.with_columns(era=pl.lit(0, late["era"].dtype) if "era" in late.columns else pl.lit(0))
-        ranges = pl.concat([each.select(*era, low="expected", high="sequence") for each in (
-            marks.filter(pl.col("event") == "gap"), jumps.with_columns(expected=pl.col("top") + 1))])
+        marks = marks.with_columns(era=pl.lit(0, late.schema["era"]))
+        ranges = pl.concat(
+            [
+                each.select(*era, low="expected", high="sequence")
+                for each in (marks.filter(pl.col("event") == "gap"), jumps.with_columns(expected=pl.col("top") + 1))
+            ]
+        )
         came = marks.filter(pl.col("event") == "reorder").select(place).unique().with_columns(came=pl.lit(value=True))
         turn = late.with_columns(turn=pl.int_range(pl.len()).over(place)).join(came, on=place, how="left")
         held = turn.sort("sequence").join_asof(
@@ -142,7 +145,9 @@ class Watch:
         return found.select(*_READ, "first_offset", "first", "greatest")
 
 
-def _rows(lake: Lake, table: str, source: str, columns: Mapping[str, object] | tuple[str, ...]) -> Iterator[pl.DataFrame]:
+def _rows(
+    lake: Lake, table: str, source: str, columns: Mapping[str, object] | tuple[str, ...]
+) -> Iterator[pl.DataFrame]:
     """The rows of a partition that a table has, part by part."""
     kinds = schemas.TABLES[table].polars
     scan = lake.table(table).scan(f"source = '{source}'", tuple(columns))
