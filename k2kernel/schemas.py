@@ -304,7 +304,27 @@ provenance string the snapshot's k2 keys as a JSON object""",
     "table source range_start",
 )
 
-TABLES = {table.name: table for table in (TRADES, QUOTES, INSTRUMENTS, CORPORATE_ACTIONS, DEAD_LETTER, INGEST_LOG)}
+GAPS = _table(
+    "gaps",
+    """target string! table whose rows the numbers are of
+venue string! market of the row that shows it
+symbol string! ticker of the row that shows it
+session date! its trading date
+ts_event timestamptz! when it happened
+event string! gap (numbers are missing), reorder (a missing one came late), duplicate, or reset (numbers begin again)
+scope string! what the numbers count: instrument or source
+expected int64 number that was to come, null at a reset
+sequence int64! number that came
+missing int64 of a gap, how many numbers were left out
+ts_ingest timestamptz! when the row entered this table
+source string! topic/partition
+source_offset int64! offset of the row that shows it""",
+    "symbol ts_event venue source source_offset",
+)
+
+TABLES = {
+    table.name: table for table in (TRADES, QUOTES, INSTRUMENTS, CORPORATE_ACTIONS, DEAD_LETTER, GAPS, INGEST_LOG)
+}
 """Every table of the namespace by name."""
 
 BARS = _table(

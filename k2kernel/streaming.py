@@ -75,17 +75,25 @@ def open_stream(
     nbytes: int = 64 * 1024 * 1024,
     seconds: float = 10.0,
     bad: str = "dead_letter",
+    gaps: str | None = None,
 ) -> Stream:
     """Topics (None: every `market.*` one) into the lake, exactly once: `Stream`, whose `run` or `start` begins it.
 
     A batch is committed after `rows`, `nbytes` or `seconds`, whichever comes first. `bad` messages are kept in
     `dead_letter`, left out (`skip`), or stop the stream (`suspend`). Streams of one `group` share the partitions.
+
+    `gaps` says what the sequence numbers of these topics count: the rows of one `instrument` of a partition, or of a
+    whole partition (`source`). What is missing, late or there twice, and where numbers begin again, is then told in
+    the table `gaps`.
     """
     from k2kernel.ingest.stream import Bad, How, Stream
+    from k2kernel.ingest.watch import SCOPES
 
     if bad not in list(Bad):
         raise InvalidParameter("bad", bad, f"is none of {', '.join(Bad)}")
-    how = How(rows, nbytes, seconds, Bad(bad))
+    if gaps is not None and gaps not in SCOPES:
+        raise InvalidParameter("gaps", gaps, f"is none of {', '.join(SCOPES)}")
+    how = How(rows, nbytes, seconds, Bad(bad), gaps)
     return Stream(lake, *services(lake.settings), topics, group=group, how=how)
 
 

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+from typer.testing import CliRunner
 
-import k2kernel as k2
+import k2kernel
+from k2kernel.cli.app import app
 from k2kernel.schemas import RECEIVED, TRADES
 from tests.streams import Services, fresh_class
 
@@ -21,7 +24,7 @@ class Feed:
 
     def __init__(self, services: Services, home: Path, seed: int = 0, partitions: int = 3) -> None:
         self.services, self.home, self.rng = services, home, random.Random(seed)
-        self.bench = k2.connect(settings=services.settings(home)).init()
+        self.bench = k2kernel.connect(settings=services.settings(home)).init()
         self.asset_class, self.partitions = fresh_class(), partitions
         self.topic = f"market.{self.asset_class}.trades.xasx"
         self.sent, self.bad = 0, list[bytes]()
@@ -85,3 +88,8 @@ def trades(numbers: Iterable[int]) -> pl.DataFrame:
     ]
     schema = {name: kind for name, kind in TRADES.polars.items() if name not in RECEIVED}
     return pl.DataFrame([dict.fromkeys(schema) | row for row in rows], schema=schema)
+
+
+def k2(feed: Feed, *words: str) -> Any:
+    """A command in this process; its own would take as long to start as the rest of the test."""
+    return CliRunner().invoke(app, [*words, "--home", str(feed.home)], env=feed.services.environment)

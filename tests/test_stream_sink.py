@@ -7,31 +7,23 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
 from k2kernel import wire
-from k2kernel.cli.app import app
 from k2kernel.errors import InvalidParameter, StreamFault
 from k2kernel.ingest.letters import Retried
 from k2kernel.schemas import QUOTES, TRADES
 from k2kernel.services import Registry
 from k2kernel.sinks.kafka import EVENT_HEADER, KafkaSink, Producer
-from tests.feeds import Feed, trades, wait_for
+from tests.feeds import Feed, k2, trades, wait_for
 from tests.streams import Services, fresh_class, need_servers
 
 
 @pytest.fixture
 def feed(services: Services, tmp_path: Path) -> Feed:
     return Feed(services, tmp_path / ".k2")
-
-
-def k2(feed: Feed, *words: str) -> Any:
-    """A command in this process; its own would take as long to start as the rest of the test."""
-    return CliRunner().invoke(app, [*words, "--home", str(feed.home)], env=feed.services.environment)
 
 
 def bad_messages(feed: Feed) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ import typer
 
 from k2kernel.cli.load import options_of
 from k2kernel.cli.options import Format, Limit
-from k2kernel.cli.output import Output, frame, records, write
+from k2kernel.cli.output import Output, frame, records, rows, write
 from k2kernel.cli.shared import Home, say, workbench
 
 if TYPE_CHECKING:
@@ -78,20 +78,22 @@ def produce(
 def sink(
     topics: Annotated[list[str] | None, typer.Argument(help="default: every market.* topic")] = None,
     group: Annotated[str | None, typer.Option(help="share the partitions with other sinks of this group")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="commit after so many messages")] = 500_000,
+    messages: Annotated[int, typer.Option("--rows", min=1, help="commit after so many messages")] = 500_000,
     nbytes: Annotated[int, typer.Option("--bytes", min=1, help="or so many bytes of them")] = 64 * 1024 * 1024,
     seconds: Annotated[float, typer.Option(min=0, help="or so long after the first")] = 10.0,
     bad: Annotated[str, typer.Option(help="what to do with messages that are no rows: dead_letter, skip, suspend")] = (
         "dead_letter"
     ),
+    gaps: Annotated[
+        str | None, typer.Option(help="watch sequence numbers, which count the rows of an instrument, or of a source")
+    ] = None,
     max_messages: Annotated[int | None, typer.Option(min=1, help="stop after exactly so many")] = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="stop where the topics end now")] = False,
     home: Home = None,
 ) -> None:
     """Stream topics into the lake until interrupted; a stop takes about a second and loses nothing."""
-    stream = workbench(home, long=True).stream(
-        topics or None, group=group, rows=rows, nbytes=nbytes, seconds=seconds, bad=bad
-    )
+    words = {"rows": messages, "nbytes": nbytes, "seconds": seconds, "bad": bad, "gaps": gaps}
+    stream = workbench(home, long=True).stream(topics or None, group=group, **words)
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: stream.stop()) for number in numbers]
     try:
@@ -110,6 +112,21 @@ def audit(output: Format = Output.table, home: Home = None) -> None:
     for fault in found.faults:
         say(f"  {fault}")
     raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
+def gaps(
+    event: Annotated[str | None, typer.Option(help="gap, reorder, duplicate or reset; default: all")] = None,
+    symbol: Annotated[str | None, typer.Option("--symbol", "-s", help="of the row that shows it")] = None,
+    limit: Limit = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Sequence numbers that were missing, late or there twice, or began again, by streams that watch them."""
+    wanted = "($event IS NULL OR event = $event) AND ($symbol IS NULL OR symbol = $symbol)"
+    text = f"SELECT * FROM gaps WHERE {wanted} ORDER BY ts_ingest DESC, source, source_offset DESC"
+    words = {"event": event, "symbol": symbol}
+    rows(workbench(home).sql(text, words), output, limit)
 
 
 @letters.command("list")

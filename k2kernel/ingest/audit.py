@@ -10,9 +10,9 @@ import polars as pl
 
 from k2kernel.ingest.letters import retried
 from k2kernel.lake import Lake, Provenance, SourceRecord
-from k2kernel.schemas import DEAD_LETTER, KINDS
+from k2kernel.schemas import DEAD_LETTER, GAPS, KINDS
 
-TABLES = (DEAD_LETTER.name, *KINDS)
+TABLES = (DEAD_LETTER.name, GAPS.name, *KINDS)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _of_table(lake: Lake, table: str) -> Iterator[Finding]:
         records = ranges.get(source, [])
         there = offsets.get(source, pl.Series(dtype=pl.Int64))
         late = pl.Series(again.get(source, []), dtype=pl.Int64)
-        faults = [*_chain(records), *_rows(records, there, late, complete=table != DEAD_LETTER.name)]
+        faults = [*_chain(records), *_rows(records, there, late, complete=table in KINDS)]
         claim = held.get(source)
         span = (records[0].first, records[-1].last) if records else (0, 0)
         if claim is None or (claim.start, claim.end) != span:

@@ -1,8 +1,8 @@
 """The commit protocol of streams: from a batch of messages to rows that are in the lake exactly once.
 
-Rows are written to data files that nobody sees yet. Then the tables are committed, dead letters first, each with the
-offsets that its rows are of; `Lake.append` refuses a commit that does not begin where its table ends. That commit is
-the only acknowledgement: a start, a conflict and a crash all go on from where the tables end.
+Rows are written to data files that nobody sees yet. Then the tables are committed, dead letters and gaps first, each
+with the offsets that its rows are of; `Lake.append` refuses a commit that does not begin where its table ends. That
+commit is the only acknowledgement: a start, a conflict and a crash all go on from where the tables end.
 """
 
 from __future__ import annotations
@@ -22,9 +22,15 @@ from k2kernel.errors import CommitConflict, WriterFenced
 from k2kernel.ingest.known import REJECTED
 from k2kernel.ingest.messages import Read, read
 from k2kernel.ingest.runs import Runs
+from k2kernel.ingest.watch import COLUMNS as GAP_COLUMNS
+from k2kernel.ingest.watch import Watch
 from k2kernel.lake import Claim, Lake, Provenance, SourceRecord
+from k2kernel.schemas import GAPS
 from k2kernel.sources.kafka import Partition
 from k2kernel.wire import Registry, Topic
+
+BESIDE = (REJECTED, GAPS.name)
+"""The tables with rows about messages, which are committed before the messages' own."""
 
 BATCH = "batch"
 """The key of a commit's extra facts: batch id, schema ids, event-time watermark."""
@@ -68,23 +74,30 @@ class Batch:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of a batch: rows by table, how many messages were no rows, and the latest event time of the rows."""
+    """What became of a batch: rows by table, how many messages were no rows, the latest event time of the rows, and
+    events of sequence numbers by name.
+    """
 
     rows: Mapping[str, int]
     rejected: int
     watermark: datetime | None = None
+    gaps: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
 class Delivery:
-    """One writer of streams into the lake, and how far it has each partition."""
+    """One writer of streams into the lake, and how far it has each partition. `gaps` says what sequence numbers count,
+    where they are to be watched.
+    """
 
     lake: Lake
     registry: Registry
     keep_letters: bool = True
+    gaps: str | None = None
     writer: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     next: dict[Partition, int | None] = field(default_factory=dict)
-    _letters: dict[str, int] = field(default_factory=dict)
+    _beside: dict[str, dict[str, int]] = field(default_factory=lambda: {name: {} for name in BESIDE})
+    _watches: dict[str, Watch] = field(default_factory=dict)
     _epochs: dict[str, int] = field(default_factory=dict)
 
     def begin(self, partitions: Sequence[Partition], *, again: bool = False) -> dict[Partition, int | None]:
@@ -92,17 +105,24 @@ class Delivery:
 
         Each begin is a new epoch of its partitions, which fences their earlier writer, unless it is `again`.
         """
-        held = {name: self.lake.offsets(name) for name in {REJECTED, *map(table_of, partitions)}}
+        held = {name: self.lake.offsets(name) for name in {*BESIDE, *map(table_of, partitions)}}
         for at in partitions:
-            source = source_of(at)
-            there, letters = held[table_of(at)].get(source), held[REJECTED].get(source)
+            source, table = source_of(at), table_of(at)
+            claims = {name: held[name][source] for name in (*BESIDE, table) if source in held[name]}
             if not again:
-                self._epochs[source] = 1 + max((each.epoch for each in (there, letters) if each), default=0)
-            self.next[at] = there.end if there else None
-            self._letters.pop(source, None)
-            if letters:
-                self._letters[source] = letters.end
+                self._epochs[source] = 1 + max((each.epoch for each in claims.values()), default=0)
+            self.next[at] = claims[table].end if table in claims else None
+            for name in BESIDE:
+                self._beside[name][source] = claims[name].end if name in claims else 0
+            if self.gaps is not None:
+                self._watches.setdefault(table, Watch(table, self.gaps)).begin(self.lake, source, self.next[at])
         return {at: self.next[at] for at in partitions}
+
+    def forget(self, at: Partition) -> None:
+        """Another writer has the partition now."""
+        self.next.pop(at, None)
+        for watch in self._watches.values():
+            watch.forget(source_of(at))
 
     def read(self, batch: Batch) -> dict[str, Read]:
         """The rows and dead letters of a batch by table; RegistryDown where that cannot be told now."""
@@ -113,30 +133,43 @@ class Delivery:
         return {table: read(table, pl.concat(parts), self.registry) for table, parts in by_table.items()}
 
     def commit(self, batch: Batch, found: Mapping[str, Read]) -> Delivered:
-        """Write every data file, then commit table by table: dead letters first, and then rows.
+        """Write every data file, then commit table by table: what is about the messages first, then rows.
 
         CommitConflict where a table does not end where the batch begins (go on with `begin(again=True)`), WriterFenced
         where another writer has taken over. What was committed before that stays, and is skipped by the next attempt.
         """
         rejected = pl.concat([each.rejected for each in found.values()])
-        letters = self._new_letters(rejected)
-        rows = {**({REJECTED: letters} if len(letters) else {}), **{table: each.rows for table, each in found.items()}}
-        claims = {table: self._claims(batch, table, letters) for table in rows}
+        seen = {table: watch.see(found[table].rows) for table, watch in self._watches.items() if table in found}
+        gaps = pl.concat([pl.DataFrame(schema=GAP_COLUMNS), *(events for events, _ in seen.values())])
+        beside = {REJECTED: rejected if self.keep_letters else rejected.clear(), GAPS.name: gaps}
+        new = {name: self._new(name, rows) for name, rows in beside.items()}
+        rows = {name: each for name, each in new.items() if len(each)}
+        rows |= {table: each.rows for table, each in found.items()}
+        self._commit(batch, rows, rejected, _facts(found))
+        self.next.update(batch.ends)
+        for table, (_, state) in seen.items():
+            self._watches[table].state = state
+        counts = dict(gaps["event"].value_counts().iter_rows())
+        return Delivered(
+            {table: len(each.rows) for table, each in found.items()}, len(rejected), _watermark(found), counts
+        )
+
+    def _commit(self, batch: Batch, rows: Mapping[str, pl.DataFrame], rejected: pl.DataFrame, facts: str) -> None:
+        claims = {table: self._claims(batch, table, frame) for table, frame in rows.items()}
         stamp = datetime.now(UTC)
         files = self._write(rows, stamp)
-        extra = {BATCH: _facts(found)}
         try:
             for table, frame in rows.items():
-                provenance = _provenance(claims[table], frame, rejected, stamp, extra)
+                bad = rejected.clear() if table == GAPS.name else rejected
+                provenance = _provenance(claims[table], frame, bad, stamp, {BATCH: facts})
                 self.lake.append(table, files[table], provenance, claims=claims[table])
                 files[table] = []
+                if table in BESIDE:
+                    self._beside[table] |= {claim.source: claim.end for claim in claims[table]}
         except (CommitConflict, WriterFenced):
             # Nothing of this table was committed. After any other error that is not sure, and orphans do no harm.
             self.lake.discard(path for paths in files.values() for path in paths)
             raise
-        self._letters.update({claim.source: claim.end for claim in claims.get(REJECTED, ())})
-        self.next.update(batch.ends)
-        return Delivered({table: len(each.rows) for table, each in found.items()}, len(rejected), _watermark(found))
 
     def _write(self, rows: Mapping[str, pl.DataFrame], stamp: datetime) -> dict[str, list[str]]:
         """The data files of each table; nobody sees them yet."""
@@ -147,16 +180,16 @@ class Delivery:
             runs.finish()
         return {table: [file.path for file in runs.hand_over(table)] for table in rows}
 
-    def _new_letters(self, rejected: pl.DataFrame) -> pl.DataFrame:
-        """The dead letters that an earlier attempt, which did not come to commit the rows, has not kept already."""
-        if not self.keep_letters or rejected.is_empty():
-            return rejected.clear()
-        durable = rejected["source"].replace_strict(self._letters, default=0, return_dtype=pl.Int64)
-        return rejected.filter(rejected["source_offset"] >= durable)
+    def _new(self, name: str, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows that an earlier attempt, which did not come to commit the batch, has not kept already."""
+        durable = rows["source"].replace_strict(self._beside[name], default=0, return_dtype=pl.Int64)
+        return rows.filter(rows["source_offset"] >= durable)
 
-    def _claims(self, batch: Batch, table: str, letters: pl.DataFrame) -> list[Claim]:
-        """The offsets that the batch brings to a table: of a stream's own table, or of those with new dead letters."""
-        wanted = set(letters["source"]) if table == REJECTED else None
+    def _claims(self, batch: Batch, table: str, rows: pl.DataFrame) -> list[Claim]:
+        """The offsets that the batch brings to a table: of a stream's own table, or of the sources that have rows for
+        one beside it.
+        """
+        wanted = set(rows["source"]) if table in BESIDE else None
         claims, starts = [], batch.starts
         for at, end in batch.ends.items():
             source, known = source_of(at), self.next[at]
@@ -164,7 +197,8 @@ class Delivery:
             if wanted is None and table_of(at) == table:
                 claims.append(Claim(source, start, end, self.writer, self._epochs[source]))
             elif wanted is not None and source in wanted:
-                claims.append(Claim(source, self._letters.get(source, start), end, self.writer, self._epochs[source]))
+                first = self._beside[table][source] or start
+                claims.append(Claim(source, first, end, self.writer, self._epochs[source]))
         return claims
 
 

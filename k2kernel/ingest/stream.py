@@ -42,34 +42,43 @@ class Bad(StrEnum):
 @dataclass(frozen=True)
 class How:
     """When a batch is committed (whichever comes first: `rows`, `nbytes`, `seconds` since its first message), and what
-    becomes of `bad` messages.
+    becomes of `bad` messages. `gaps` says what the sequence numbers count, where they are to be watched: the rows of
+    each `instrument` of a partition, or of a whole partition (`source`).
     """
 
     rows: int = 500_000
     nbytes: int = 64 * 1024 * 1024
     seconds: float = 10.0
     bad: Bad = Bad.dead_letter
+    gaps: str | None = None
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """What a stream did: `messages` committed, of which `rows` by table, and `rejected`, in so many `batches`."""
+    """What a stream did: `messages` committed, of which `rows` by table, and `rejected`, in so many `batches`; and the
+    events of sequence numbers (`gaps`) by name.
+    """
 
     messages: int = 0
     rows: Mapping[str, int] = field(default_factory=dict)
     rejected: int = 0
     batches: int = 0
+    gaps: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         told = [f"{rows:,} rows into {table}" for table, rows in sorted(self.rows.items())]
         told += [f"{self.rejected:,} rejected"] if self.rejected else []
+        told += [f"{count:,} {event}" for event, count in sorted(self.gaps.items())]
         return f"{self.messages:,} messages in {self.batches:,} batches: {', '.join(told) or 'no rows'}"
 
     def plus(self, messages: int, delivered: Delivered) -> Streamed:
         """With one more batch."""
-        names = {**self.rows, **delivered.rows}
-        rows = {name: self.rows.get(name, 0) + delivered.rows.get(name, 0) for name in names}
-        return Streamed(self.messages + messages, rows, self.rejected + delivered.rejected, self.batches + 1)
+        rows, gaps = _added(self.rows, delivered.rows), _added(self.gaps, delivered.gaps)
+        return Streamed(self.messages + messages, rows, self.rejected + delivered.rejected, self.batches + 1, gaps)
+
+
+def _added(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts.get(name, 0) + more.get(name, 0) for name in {**counts, **more}}
 
 
 class Stream:
@@ -92,7 +101,7 @@ class Stream:
         self.how = how or How()
         self.done = Streamed()
         self._registry = Registry(registry_url)
-        self._delivery = Delivery(lake, self._registry, self.how.bad is Bad.dead_letter)
+        self._delivery = Delivery(lake, self._registry, self.how.bad is Bad.dead_letter, self.how.gaps)
         self._source = KafkaSource(bootstrap, topics, self._begin, self._lost, group=group)
         self._batch, self._flying = Batch(), Batch()
         self._flight: Future[Delivered] | None = None
@@ -273,7 +282,7 @@ class Stream:
         self._land()
         for at in partitions:
             self._want(self._batch.drop(at))
-            self._delivery.next.pop(at, None)
+            self._delivery.forget(at)
 
 
 def _count(batch: Batch, delivered: Delivered) -> None:
@@ -287,3 +296,5 @@ def _count(batch: Batch, delivered: Delivered) -> None:
         METRICS.stream_watermark.set(delivered.watermark.timestamp())
     for table, rows in delivered.rows.items():
         METRICS.stream_rows.labels(table).inc(rows)
+    for event, count in delivered.gaps.items():
+        METRICS.stream_gaps.labels(event).inc(count)

@@ -87,6 +87,9 @@ class Lake:
         try:
             return self.catalog.load_table((NAMESPACE, name))
         except NoSuchTableError as exc:
+            if name in TABLES:  # the lake is older than the table
+                create_table(self.catalog, TABLES[name], self.settings)
+                return self.catalog.load_table((NAMESPACE, name))
             raise UnknownTable(name, (found[-1] for found in self.catalog.list_tables(NAMESPACE))) from exc
 
     def field_ids(self, name: str) -> FieldIds:

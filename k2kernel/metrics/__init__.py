@@ -61,6 +61,7 @@ class Metrics:
         self.stream_batch = Histogram("k2_stream_batch_messages", "messages of a batch", buckets=_SIZES)
         self.stream_seconds = Histogram("k2_stream_deliver_seconds", "from a batch's end until it is committed")
         self.stream_conflicts = Counter("k2_stream_conflicts", "batches whose table had moved on")
+        self.stream_gaps = Counter("k2_stream_sequence_events", "gaps, reorders, duplicates and resets", ("event",))
         self.stream_held = Gauge("k2_stream_held", "streams that wait for the schema registry")
         self.stream_partitions = Gauge("k2_stream_partitions", "partitions being read")
         self.stream_buffered = Gauge("k2_stream_buffered_messages", "messages read and not yet on their way")

@@ -237,7 +237,7 @@ class Route(_Part):
     @model_validator(mode="after")
     def _known(self) -> Route:
         table = schemas.TABLES.get(self.table)
-        writable = [name for name in schemas.TABLES if name not in ("dead_letter", "ingest_log")]
+        writable = [name for name in schemas.TABLES if name not in ("dead_letter", "gaps", "ingest_log")]
         if table is None or self.table not in writable:
             raise ValueError(f"table = {self.table!r} is not one of {', '.join(writable)}")
         derived = {"clock", "ts_event_ns", "ts_recv_ns", "extra", "ts_ingest", "source", "source_offset"}

@@ -103,7 +103,9 @@ class Kafka:
 
     def _format(self, number: int) -> None:
         config = str(self.folder / f"broker-{number}.properties")
-        command = self._command("kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", config)
+        # Joined by "=", as an id may begin with a dash.
+        words = ("format", f"--cluster-id={self.cluster_id}", "-c", config)
+        command = self._command("kafka.tools.StorageTool", *words)
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.folder)  # noqa: S603
         if done.returncode:
             raise ServiceFault(f"broker-{number}", f"its folder cannot be formatted: {done.stderr[-500:]}", "")
