@@ -27,6 +27,9 @@ VENUES = {
 }
 """Zone and roll in hours."""
 
+CLOSES = {"XASX": (16, 12, 0), "XNYS": (16, 0, 8), "XSHG": (15, 5, 0)}
+"""When the last auction of an ordinary weekday is over, in local time; other venues close with their session."""
+
 OFF_MARKET = {"XASX": {"X"}}
 """Codes of trades that count for nothing by the venue's policy."""
 
@@ -176,15 +179,24 @@ def _by_time(rows: Sequence[Row], asked: Asked, lasts: Mapping[str, int]) -> lis
             groups.setdefault((row["symbol"], row["venue"], session, *_bucket(row, asked)), []).append(row)
     found = []
     for (_, venue, _, start, end), group in groups.items():
-        low, high = [], [lasts[venue]]
+        low, high = [], [] if by_session and start < _close(lasts[venue], venue) <= lasts[venue] else [lasts[venue]]
         if asked.sessions is not None:
             low.append(_session(asked.sessions[0], venue)[0])
             high.append(_session(asked.sessions[1], venue)[1])
         low += [us_of(asked.start)] if asked.start is not None else []
         high += [us_of(asked.end)] if asked.end is not None else []
-        partial = start < max(low, default=start) or end > min(high)
+        partial = start < max(low, default=start) or end > min(high, default=end)
         found.append(_bar(group, asked, start, end * 1_000, partial) | {"ts_close_ns": end * 1_000})
     return found
+
+
+def _close(us: int, venue: str) -> int:
+    """When the session of an instant closes; 0 where there is no close within it."""
+    day = _EPOCH + _local(us, venue, "session") // _DAY * timedelta(days=1)
+    if venue not in CLOSES or day.weekday() > 4:
+        return 0
+    hour, minute, second = CLOSES[venue]
+    return us_of(day.replace(hour=hour, minute=minute, second=second, tzinfo=ZoneInfo(VENUES[venue][0])))
 
 
 def _even(us: int, rows: Sequence[Row]) -> bool:

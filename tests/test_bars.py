@@ -225,6 +225,36 @@ def test_a_bar_is_whole_once_something_later_is_there(lake: Lake) -> None:
     assert partial(known_at=at(61), clock="event") == [False, True]
 
 
+CLOSING = """
+2024-03-08 16:11:59 all          session  True
+2024-03-08 16:12:00 all          session  False
+2024-03-08 16:12:00 all          1d       False
+2024-03-08 16:12:00 all          1m       True
+2024-03-08 16:12:00 all          1h       False
+2024-03-08 16:00:00 rth          session  False
+2024-03-08 15:59:59 rth          session  True
+2024-03-08 16:05:00 rth+auctions session  True
+2024-03-08 16:12:00 rth+auctions session  False
+2024-12-24 14:21:59 all          session  True
+2024-12-24 14:22:00 all          session  False
+2024-04-25 16:30:00 all          session  True
+2024-03-08 16:30:00 all          2d       True
+"""
+"""Local time of the last event of BHP and of XASX, the hours, the interval, and whether the last bar is partial: in
+general, on a day with an early close, on a holiday, and across sessions.
+"""
+
+
+@pytest.mark.parametrize("line", CLOSING.strip().splitlines())
+def test_a_closed_session_is_whole_and_its_bars_are_not_partial_for_ever(lake: Lake, line: str) -> None:
+    day, clock, hours, interval, partial = line.split()
+    last = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=ZoneInfo("Australia/Sydney"))
+    times = [last.replace(hour=11), last.astimezone(UTC)]
+    add(lake, "a", [event(ts_event=each.astimezone(UTC), session=last.date()) for each in times])
+    found = QueryEngine(lake).bars("BHP", interval, hours=hours).to_arrow()["is_partial"].to_pylist()
+    assert found[-1] is (partial == "True")
+
+
 def test_bars_by_amount_are_those_of_the_whole_session_in_every_range(lake: Lake) -> None:
     sizes = [60, 60, 0, 60, 500, 1, 1]
     rows = [event(ts_event=at(step), size=Decimal(size), price=Decimal(-2)) for step, size in enumerate(sizes)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from k2kernel.calendars import Venue
+from k2kernel.calendars import Venue, session_of, trading
 from k2kernel.calendars import venue as declared_venue
 from k2kernel.eligibility import Policy, policy
 from k2kernel.errors import InvalidParameter
@@ -15,6 +16,7 @@ from k2kernel.query.buckets import buckets, session_start
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Query, literal
 from k2kernel.query.counting import EVERY_QUOTE, counting
+from k2kernel.query.hours import REGULAR
 from k2kernel.query.incomplete import condition
 from k2kernel.query.intervals import Interval
 from k2kernel.query.order import event_key
@@ -24,8 +26,9 @@ from k2kernel.query.within import span_us, venue_codes
 from k2kernel.times import Range, Sessions
 
 if TYPE_CHECKING:
-    from datetime import date
     from pathlib import Path
+
+_EPOCH, _US = date(1970, 1, 1), timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,6 @@ class BarEngine:
         if spec.fill is not None and not found.by_session:
             raise InvalidParameter("fill", spec.fill, "fits no bars that cross sessions", "Use align='session'")
         bounds = self._catalogue.bounds(scan.files)
-        low, high = self._limits(pinned, selection, declared)
         places = self._catalogue.incomplete(pinned)
         bars = Bars(
             spec.of,
@@ -86,8 +88,7 @@ class BarEngine:
             event_key(scan.files, bounds, found.by_session),
             counting(self.policies(codes, spec.eligible), values) if spec.of == "trades" else EVERY_QUOTE,
             spec.columns,
-            low,
-            high,
+            "false" if spec.interval.is_threshold else self._partial(pinned, selection, declared, found.by_session),
             condition(places, values),
             "" if whole is selection else " AND ".join(_instants(selection).conditions(values)),
             spec.fill,
@@ -117,26 +118,27 @@ class BarEngine:
             around = Sessions(first, last)
         return replace(selection, range=Range(around))
 
-    def _limits(self, pinned: Pinned, selection: Selection, venues: Iterable[Venue]) -> tuple[str, str]:
-        """In SQL, of a bar's venue, the µs before which bars are cut by the range, and after which by the range or
-        because nothing later has come.
-        """
+    def _partial(self, pinned: Pinned, selection: Selection, venues: Iterable[Venue], by_session: bool) -> str:
+        """In SQL, true for bars that the range cuts, or to which more may come: see `BarReads.bars`."""
         lasts = self._catalogue.lasts(pinned)
-        pairs = {venue.code: _cut(selection, venue, lasts.get(venue.code)) for venue in venues}
-        low, high = (
-            {code: str(pair[at] if pair[at] is not None else "NULL") for code, pair in pairs.items()} for at in (0, 1)
-        )
-        return _case(low), _case(high)
+        texts = {}
+        for venue in venues:
+            low, high = _range_us(selection, venue)
+            cuts = [] if low is None else [f"k2_open < {low}"]
+            cuts += [] if high is None else [f"k2_end > {high}"]
+            last = lasts.get(venue.code)
+            if last is not None and (high is None or last < high):
+                close = _closed(venue, last, selection) if by_session else None
+                cuts.append(f"k2_end > {last}" + ("" if close is None else f" AND k2_open >= {close}"))
+            texts[venue.code] = " OR ".join(cuts) or "false"
+        if len(set(texts.values())) <= 1:
+            return f"({next(iter(texts.values()), 'false')})"
+        cases = " ".join(f"WHEN {literal(code)} THEN {text}" for code, text in texts.items())
+        return f"(CASE venue {cases} ELSE false END)"
 
 
-def _case(texts: dict[str, str]) -> str:
-    if len(set(texts.values())) <= 1:
-        return next(iter(texts.values()), "NULL")
-    return f"CASE venue {' '.join(f'WHEN {literal(code)} THEN {text}' for code, text in texts.items())} END"
-
-
-def _cut(selection: Selection, venue: Venue, last_us: int | None) -> tuple[int | None, int | None]:
-    """The µs between which nothing cuts the bars of a venue, rounded so that whole bars are compared rightly."""
+def _range_us(selection: Selection, venue: Venue) -> tuple[int | None, int | None]:
+    """The µs between which the range does not cut bars of a venue, rounded so that whole bars are compared rightly."""
     start, end = selection.range.start, selection.range.end
     days = selection.session_bounds()
     lows = [-(-start // 1_000)] if isinstance(start, int) else []
@@ -144,8 +146,18 @@ def _cut(selection: Selection, venue: Venue, last_us: int | None) -> tuple[int |
     if days is not None:
         lows += _edge(venue, days[0], 0)
         highs += _edge(venue, days[1], 1)
-    highs += [] if last_us is None else [last_us]
     return max(lows, default=None), min(highs, default=None)
+
+
+def _closed(venue: Venue, last_us: int, selection: Selection) -> int | None:
+    """The µs at which trading of the session of a venue's last event was over, auctions too where they are asked for;
+    None where it was not, or nobody knows.
+    """
+    day = session_of(venue, last_us * 1_000)
+    auctions = selection.hours is None or selection.hours.word != REGULAR
+    spans = trading(venue, [day], auctions=auctions).get(day)
+    close = None if spans is None else (day - _EPOCH) // _US + spans[-1][1]
+    return close if close is not None and close <= last_us else None
 
 
 def _edge(venue: Venue, day: date, days: int) -> list[int]:

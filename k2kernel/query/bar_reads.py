@@ -72,13 +72,18 @@ class BarReads(Reads):
         parts of the same bars.
 
         Columns: symbol, venue, session, ts_open (UTC; the start of the bucket, which is half-open, or the first trade),
-        open, high, low, close, volume, notional, vwap, n_trades, is_partial (the range cuts the bar, nothing of the
-        venue at or after its end is in the snapshot, or its amount is not reached), is_incomplete (rows of its session
-        were rejected), first_sequence, last_sequence, eligible (the policy that said which trades count). Open and
-        close are first and last in the total order. `columns` names others: `twap`, each price held until the next one
-        that counts and the last to the bar's end (by amount: the next bar's first trade, or the session's last), which
-        needs the rows in order and is not computed unless asked for; first, last (ts_event), ts_close_ns; `all` is
-        every figure.
+        open, high, low, close, volume, notional, vwap, n_trades, is_partial (see below), is_incomplete (rows of its
+        session were rejected), first_sequence, last_sequence, eligible (the policy that said which trades count). Open
+        and close are first and last in the total order. `columns` names others: `twap`, each price held until the next
+        one that counts and the last to the bar's end (by amount: the next bar's first trade, or the session's last),
+        which needs the rows in order and is not computed unless asked for; first, last (ts_event), ts_close_ns; `all`
+        is every figure.
+
+        `is_partial` says that a bar is cut by the range; or by amount, that the amount is not reached; or that more may
+        come: the venue has no event in the snapshot at or after the bar's end, nor, where the session closes within the
+        bar, at or after that. A session closes by the venue's calendar: after its last auction, or with `hours` rth at
+        the close; where nobody knows, with its end. What comes later, such as late reports and corrections, can still
+        change a bar.
 
         Bars `of` bid, ask or mid take their prices from quotes, have null in the columns about trades, and n_quotes and
         mean_spread at the end, time_weighted_spread (held until the next quote) on request; mid has nine decimals. `of`

@@ -59,8 +59,8 @@ def bar_columns(of: str, columns: Sequence[str] | str | None) -> tuple[str, ...]
 class Bars:
     """What a statement of bars is made from.
 
-    `within` is the condition, on rows of whole sessions, of those that are asked for (thresholds only). `low` and
-    `high` are, of a bar's venue, the µs between which nothing cuts it. `incomplete` is the condition of rows whose
+    `within` is the condition, on rows of whole sessions, of those that are asked for (thresholds only). `partial`
+    is true for time bars that are cut, by where they start and end. `incomplete` is the condition of rows whose
     session lacks some. `per_us` is 1 where times are in µs, 1,000 where they are in ns. `priced` says that no trade
     is without a price: the divisor of VWAP may then be the volume.
     """
@@ -71,8 +71,7 @@ class Bars:
     key: Key
     counting: Counting
     columns: tuple[str, ...]
-    low: str = "NULL"
-    high: str = "NULL"
+    partial: str = "false"
     incomplete: str = ""
     within: str = ""
     fill: str | None = None
@@ -341,7 +340,7 @@ class Bars:
     def _partial(self) -> str:
         if self.interval.is_threshold:
             return "k2_partial"
-        return f"(coalesce(k2_open < {self.low}, false) OR coalesce(k2_end > {self.high}, false))"
+        return self.partial
 
     def _shown(self, name: str, ratio: str | None) -> str:
         """A column by what it is made of; without time that passed, the last value is the mean."""

@@ -144,7 +144,7 @@ class Database:
     def arrow(self, query: Query, timeout: float | None = None) -> pa.Table:
         """The rows of a query. QueryCancelled when it takes longer than `timeout` seconds."""
         with self.running(query, timeout) as running:
-            return running.wait_for(running.arrow)
+            return running.wait_for(running.table)
 
     def rows(self, query: Query) -> list[tuple[Any, ...]]:
         """The rows of a small query of ours, without times with a zone: quicker to start than Arrow."""
@@ -204,8 +204,10 @@ class Running:
         self._prepare()
         return self.cursor.execute(before + self.query.text, self._values)
 
-    def arrow(self) -> pa.Table:
-        """All rows. Few ones go by way of a temporary table: a relation is planned when made, and again to run."""
+    def table(self) -> pa.Table:
+        """All rows; few of them by way of a temporary table, because a relation is planned when it is made and again
+        when it runs.
+        """
         if not self.query.few:
             return self.relation.to_arrow_table()
         self.execute(f"CREATE TEMP TABLE {_HELD} AS ")
