@@ -18,6 +18,7 @@ from k2kernel.config import Settings
 from k2kernel.magics import sql
 from k2kernel.magics.commands import COMMANDS
 from k2kernel.metrics import Counter, Metrics
+from panel_apps.api.cursors import Signer
 from panel_apps.app import make_api
 from tests.support import ROOT
 
@@ -82,7 +83,7 @@ def _words(made: Any) -> list[str]:
 def routes_table() -> str:
     """The table of routes, as the README must have it."""
     lines = ["| route | answer |", "|---|---|"]
-    for path, methods in make_api(Settings()).openapi()["paths"].items():
+    for path, methods in make_api(Settings(), Signer(Settings())).openapi()["paths"].items():
         for method, operation in methods.items():
             lines.append(f"| `{method.upper()} {path}` | {operation['description'].rstrip('.')} |")
     return "\n".join(lines)
