@@ -23,6 +23,7 @@ from tests.support import ROOT
 
 LEVELS = {
     "config": 0,
+    "cached": 0,
     "errors": 0,
     "schemas": 0,
     "wire": 1,
@@ -123,6 +124,7 @@ HOMES = {
 
 _OFFERED = ("", ".errors", ".metrics", ".plots", ".quality", ".query", ".runs", ".schemas", ".sinks")
 PUBLIC = {f"k2kernel{name}" for name in _OFFERED}
+    "k2kernel.cached",
 """What panel_apps may import: the root, and the modules beside it whose own names are public."""
 
 LIGHT = {"pydantic", "pydantic_settings"}

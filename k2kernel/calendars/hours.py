@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from k2kernel.cached import cached_property
 from k2kernel.calendars.venues import Venue
 from k2kernel.errors import InvalidParameter
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import polars as pl
 
+from k2kernel.cached import cached_property
 from k2kernel.decode import values
 from k2kernel.decode.jsonlines import JsonReader
 from k2kernel.decode.parquet import parquet_batches, parquet_columns

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import polars as pl
 
+from k2kernel.cached import cached_property
 from k2kernel.calendars import Venue, session_expr, venue, venues
 from k2kernel.decode.instants import by_quarter
 from k2kernel.errors import UnknownVenue

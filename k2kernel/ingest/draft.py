@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
 
+from k2kernel.cached import cached_property
 from k2kernel.sources import Member
 
 _NAMES = {

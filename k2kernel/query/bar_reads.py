@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from k2kernel.cached import cached_property
 from k2kernel.eligibility import Policy, policy
 from k2kernel.errors import InvalidParameter
 from k2kernel.query.adjustment import Adjuster, Adjustment

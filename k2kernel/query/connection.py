@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from k2kernel.errors import K2Error, QueryError, QueryTooLarge, UnreadableData
@@ -139,7 +138,7 @@ class Database:
     def relation(self, query: Query) -> duckdb.DuckDBPyRelation:
         """The query as a relation of a fresh cursor, bound and not yet run."""
         with self.translated():
-            return Running(self.cursor(), query).relation
+            return Running(self.cursor(), query).relation()
 
     def arrow(self, query: Query, timeout: float | None = None) -> pa.Table:
         """The rows of a query. QueryCancelled when it takes longer than `timeout` seconds."""
@@ -193,7 +192,6 @@ class Running:
     query: Query
     progress: Told | None = None
 
-    @cached_property
     def relation(self) -> duckdb.DuckDBPyRelation:
         """The query as a relation, bound and not yet run."""
         self._prepare()
@@ -209,7 +207,7 @@ class Running:
         when it runs.
         """
         if not self.query.few:
-            return self.relation.to_arrow_table()
+            return self.relation().to_arrow_table()
         self.execute(f"CREATE TEMP TABLE {_HELD} AS ")
         return self.cursor.sql(f"FROM {_HELD}").to_arrow_table()
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property, partial
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
+from k2kernel.cached import cached_property
 from k2kernel.errors import InvalidParameter
 from k2kernel.query.connection import Database, Query, identifier
 from k2kernel.query.intervals import Interval, parse_interval

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING
 
+from k2kernel.cached import cached_property
 from k2kernel.calendars import venues as declared_venues
 from k2kernel.errors import SqlRefused
 from k2kernel.query import metadata

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
+from k2kernel.cached import cached_property
 from k2kernel.query.adjustment import Adjustment
 from k2kernel.query.connection import Query
 from k2kernel.query.order import EVENT_NS, order_by

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
 
+from k2kernel.cached import cached_property
 from k2kernel.calendars import Intervals, Venue, trading, unsure
 from k2kernel.errors import InvalidParameter, listed
 from k2kernel.query.scan import Values

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from k2kernel.cached import cached_property
 from k2kernel.errors import InvalidPosition, MissingExtra
 from k2kernel.html import table
 from k2kernel.query.connection import Database, Query, Reading, Told
@@ -63,7 +63,7 @@ class Result:
         if self._columns is not None:
             return list(self._columns)
         with self._database.running(self._query) as running:
-            return list(running.relation.columns)
+            return list(running.relation().columns)
 
     @property
     def zone(self) -> str | None:
@@ -123,7 +123,8 @@ class Result:
         import pyarrow as pa
 
         with self._database.running(self._query, timeout, progress) as running:
-            relation = running.relation if limit is None else running.relation.limit(limit)
+            whole = running.relation()
+            relation = whole if limit is None else whole.limit(limit)
             reader = running.wait_for(lambda: relation.to_arrow_reader(rows))
             batch = running.wait_for(lambda: next(reader, pa.RecordBatch.from_pylist([], schema=reader.schema)))
             while batch is not None:
@@ -154,12 +155,12 @@ class Result:
     def head(self, rows: int = _SHOWN) -> pa.Table:
         """The first rows as an Arrow table."""
         with self._database.running(self._query) as running:
-            return running.wait_for(running.relation.limit(rows).to_arrow_table)
+            return running.wait_for(running.relation().limit(rows).to_arrow_table)
 
     def shown(self, rows: int = _SHOWN) -> Shown:
         """The first rows as text for people; times in the venue's zone where the rows are of one venue."""
         with self._database.running(self._query) as running:
-            return running.wait_for(lambda: shown(running.relation, rows, self._zone))
+            return running.wait_for(lambda: shown(running.relation(), rows, self._zone))
 
     def __repr__(self) -> str:
         found = self.shown()

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from k2kernel.cached import cached_property
 from k2kernel.errors import UnsupportedTable
 from k2kernel.query.connection import Query, Reading, identifier, literal
 from k2kernel.query.known import STATUS, Known

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+from k2kernel.cached import cached_property
 from k2kernel.query.position import Key
 from k2kernel.replay.events import Event, Quote, Trade
 from k2kernel.schemas import TABLES

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from functools import cached_property
 from pathlib import Path, PurePath
 from typing import IO, Literal
 
+from k2kernel.cached import cached_property
 from k2kernel.errors import FileFault
 
 BLOCK_BYTES = 16 << 20

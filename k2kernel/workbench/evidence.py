@@ -11,12 +11,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from k2kernel.cached import cached_property
 from k2kernel.eligibility import policies
 from k2kernel.errors import FileFault, InvalidParameter, K2Error
 from k2kernel.html import record

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from k2kernel.cached import cached_property
 from k2kernel.config import Settings
 from k2kernel.lake import Lake
 from k2kernel.times import AsOfLike

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from k2kernel import Position, Replay, Result
+from k2kernel.cached import cached_property
 from k2kernel.errors import InvalidParameter, listed
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cached_property
 from typing import Any, TypeVar
 
 from k2kernel import Summary, Workbench
+from k2kernel.cached import cached_property
 from k2kernel.errors import NotFound
 from panel_apps.api.keys import Key
 
