@@ -122,9 +122,8 @@ HOMES = {
 }
 """The only modules that import each third-party library. A library that is not here has no home yet."""
 
-_OFFERED = ("", ".errors", ".metrics", ".plots", ".quality", ".query", ".runs", ".schemas", ".sinks")
+_OFFERED = ("", ".cached", ".errors", ".metrics", ".plots", ".quality", ".query", ".runs", ".schemas", ".sinks")
 PUBLIC = {f"k2kernel{name}" for name in _OFFERED}
-    "k2kernel.cached",
 """What panel_apps may import: the root, and the modules beside it whose own names are public."""
 
 LIGHT = {"pydantic", "pydantic_settings"}
