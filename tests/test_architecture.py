@@ -58,6 +58,7 @@ LEVELS = {
 """A module (a file or a folder of k2kernel) imports strictly lower levels only; a folder also imports itself."""
 
 HOMES = {
+    "apscheduler": {"runs"},
     "IPython": {"magics", "widgets"},
     "confluent_kafka": {"sinks.kafka", "sources.kafka"},
     "duckdb": {"decode.sql", "lake.history", "lake.write", "query"},
@@ -134,6 +135,7 @@ COMES_WITH = {"pydantic": "pydantic_settings", "sqlalchemy": "pyiceberg"}
 
 EXTRAS = {
     "IPython": "notebook",
+    "apscheduler": "notebook",
     "bokeh": "notebook",
     "confluent_kafka": "kafka",
     "fastapi": "app",

@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("ingest")(load.ingest)
 app.command("replay")(replay.replay)
 app.command("run")(notebooks.run)
+app.command("schedule")(notebooks.schedule)
 app.command("serve")(serve.serve)
 app.add_typer(query.app, name="query", help="Trades, quotes, bars, summaries, SQL and what there is.")
 app.add_typer(table.app, name="table", help="States of a table: name them, compare them, go back to one.")

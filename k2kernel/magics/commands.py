@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from k2kernel.errors import QueryError, listed, meant
-from k2kernel.html import record
+from k2kernel.errors import InvalidParameter, QueryError, listed, meant
+from k2kernel.html import Listing, record
 from k2kernel.magics.notebook import Notebook
 from k2kernel.magics.options import Option, among
+from k2kernel.schemas import KINDS
 
 Words = tuple[Any, ...]
 Options = dict[str, Any]
@@ -33,6 +34,16 @@ class Command:
         """As it is written."""
         options = (f"[{option.usage}]" for option in self.options)
         return " ".join(each for each in ("%k2", self.name, self.words, *options) if each)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The offsets of a `partition` (topic/number) that a table has: from `start` to before `end`."""
+
+    table: str
+    partition: str
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,41 @@ def _replay(notebook: Notebook, words: Words, options: Options) -> object:
         return found.run()
     notebook.shell.user_ns[out] = found
     return None
+
+
+def _stream(notebook: Notebook, words: Words, options: Options) -> object:
+    what, *topics = words
+    if what not in _STREAM:
+        raise InvalidParameter("stream", what, "is none of its verbs", f"Write one of: {listed(_STREAM)}")
+    return _STREAM[what](notebook, topics, options)
+
+
+def _committed(notebook: Notebook, topics: list[str], _: Options) -> object:
+    """How far each table has each partition."""
+    lake = notebook.bench.lake
+    found = [
+        Committed(name, each.source, each.start, each.end) for name in KINDS for each in lake.offsets(name).values()
+    ]
+    return Listing(each for each in found if not topics or each.partition.rpartition("/")[0] in topics)
+
+
+def _audit(notebook: Notebook, _: list[str], __: Options) -> object:
+    return notebook.bench.audit()
+
+
+def _sink(notebook: Notebook, topics: list[str], options: Options) -> object:
+    """Until interrupted, or so many messages, or the end: what is not committed by then is left to the next start."""
+    most = options.get("max_messages")
+    if most is not None and not (most.isdigit() and int(most)):
+        raise InvalidParameter("max-messages", most, "is no number of messages", "Give a whole number from 1")
+    stream = notebook.bench.stream(topics or None, group=options.get("group"))
+    try:
+        return stream.run(None if most is None else int(most), until_end="until_end" in options)
+    except KeyboardInterrupt:
+        return stream.done
+
+
+_STREAM = {"status": _committed, "audit": _audit, "sink": _sink}
 
 
 def _diff(notebook: Notebook, words: Words, _: Options) -> object:
@@ -198,6 +244,20 @@ COMMANDS = {
             ),
             at_most=1_000,
             completes=("symbols",),
+        ),
+        Command(
+            "stream",
+            "VERB [TOPIC…]",
+            "status: how far topics are in the lake; audit: that it was exactly once; sink: take them in",
+            _stream,
+            (
+                Option("max-messages", "COUNT", "sink exactly so many"),
+                Option("until-end", "", "sink what the topics hold now"),
+                Option("group", "NAME", "share the partitions with other sinks of this group"),
+            ),
+            1,
+            1_000,
+            ("stream",),
         ),
     )
 }

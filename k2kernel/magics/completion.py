@@ -124,6 +124,10 @@ def _profiles(_: Notebook) -> Iterable[str]:
     return profiles.shipped()
 
 
+def _stream(_: Notebook) -> Iterable[str]:
+    return ("status", "audit", "sink")
+
+
 def _saved(notebook: Notebook) -> Iterable[str]:
     return notebook.saved
 
@@ -132,6 +136,7 @@ _SOURCES: dict[str, Callable[[Notebook], Iterable[str]]] = {
     "profiles": _profiles,
     "saved": _saved,
     "states": _states,
+    "stream": _stream,
     "symbols": _symbols,
     "tables": _tables,
 }

@@ -26,7 +26,8 @@ class Run:
 
     `snapshots` are the states (ids as texts, None: the table had none) that its parameter `as_of` was given. `cells`
     has for every code cell the SHA-256 of what it printed and showed as text, without times taken. `status` is `ok` or
-    `failed`, and `error` then the last line of what went wrong. `started_at` is UTC.
+    `failed`, and `error` then the last line of what went wrong. `started_at` is UTC. A scheduled run has its `job`, the
+    time that it was `due` (UTC), and which `attempt` it was.
     """
 
     folder: str
@@ -40,6 +41,9 @@ class Run:
     status: str
     error: str | None
     cells: tuple[str, ...]
+    job: str | None = None
+    due: str | None = None
+    attempt: int = 1
 
     def save(self) -> None:
         """Write `run.json`."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import FileFault, InvalidParameter, MissingExtra, listed, meant
 from k2kernel.metrics import METRICS
-from k2kernel.runs.record import Run, digest, packages, said
+from k2kernel.runs.record import RECORD, Run, digest, packages, said
 
 if TYPE_CHECKING:
     from k2kernel.times import AsOfLike
@@ -31,12 +31,14 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     as_of: AsOfLike = None,
     folder: str | Path | None = None,
+    **marks: Any,
 ) -> Run:
     """Run a notebook with parameters, and keep its output, a report and `run.json` in a folder of its own.
 
     `as_of` (None: now) is settled once, for every table, and given to the notebook as its parameter `as_of`, a mapping
     of tables to snapshot ids; what is loaded meanwhile changes nothing. The lake is K2_HOME to the notebook. `folder`
-    is by default a new one in `runs` of the lake's home. A cell that fails ends the run: its `status` says so.
+    is by default a new one in `runs` of the lake's home. A cell that fails ends the run: its `status` says so. `marks`
+    are the `job`, `due` and `attempt` of a scheduled one.
 
     FileFault where the file is no notebook; InvalidParameter for a parameter that it does not declare.
     """
@@ -47,17 +49,31 @@ def run(
             str(path), f"declares no parameter {_AS_OF}", f"Add `{_AS_OF} = None` to the cell tagged parameters"
         )
     given = {name: _value(name, value, declared) for name, value in (parameters or {}).items()}
-    place = _folder(bench, path) if folder is None else Path(folder).absolute()
-    return _run(bench, path, given, dict(bench.at(as_of).states), place)
+    place = new_folder(bench, path.stem) if folder is None else Path(folder).absolute()
+    return _run(bench, path, given, dict(bench.at(as_of).states), place, marks)
+
+
+def again(bench: Workbench, first: Run, **marks: Any) -> Run:
+    """Run a notebook again with the parameters of a run and at its states, such as one that failed."""
+    path = Path(first.notebook)
+    if not first.digest or not path.is_file():
+        raise FileFault(first.notebook, "is no notebook that can be run again", "Give the folder of a notebook's run")
+    states = {table: None if found is None else int(found) for table, found in first.snapshots.items()}
+    return _run(bench, path, dict(first.parameters), states, new_folder(bench, path.stem), marks)
+
+
+def history(bench: Workbench) -> list[Run]:
+    """Every run that is kept in `runs` of the lake's home, newest first."""
+    folder = bench.settings.home / "runs"
+    found = (Run.load(path.parent) for path in folder.glob(f"*/{RECORD}"))
+    return sorted(found, key=lambda done: (done.started_at, done.folder), reverse=True)
 
 
 def verify(bench: Workbench, folder: str | Path) -> tuple[Run, list[str]]:
     """Run again what is kept in a folder, at the same states, and say what differs, a sentence each (none: equal)."""
     first = Run.load(Path(folder))
-    path = Path(first.notebook)
-    states = {table: None if found is None else int(found) for table, found in first.snapshots.items()}
-    again = _run(bench, path, dict(first.parameters), states, _folder(bench, path))
-    return again, differences(first, again)
+    second = again(bench, first)
+    return second, differences(first, second)
 
 
 def differences(first: Run, again: Run) -> list[str]:
@@ -71,7 +87,14 @@ def differences(first: Run, again: Run) -> list[str]:
     return found
 
 
-def _run(bench: Workbench, path: Path, given: dict[str, Any], states: dict[str, int | None], folder: Path) -> Run:
+def _run(  # noqa: PLR0917 - what a run is of
+    bench: Workbench,
+    path: Path,
+    given: dict[str, Any],
+    states: dict[str, int | None],
+    folder: Path,
+    marks: Mapping[str, Any],
+) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     content, started, began = path.read_bytes(), datetime.now(UTC), perf_counter()
     error = _papermill(path, folder / OUTPUT, given | {_AS_OF: states}, bench.settings.home)
@@ -91,6 +114,7 @@ def _run(bench: Workbench, path: Path, given: dict[str, Any], states: dict[str, 
         status="ok" if error is None else "failed",
         error=error,
         cells=tuple(digest(said(cell)) for cell in own),
+        **marks,
     )
     done.save()
     METRICS.runs.labels(done.status).inc()
@@ -121,6 +145,9 @@ def _report(folder: Path) -> Any:
 
     made = nbformat.read(str(folder / OUTPUT), 4)
     made.metadata.pop("widgets", None)  # without a kernel they say no more than their text
+    for cell in made["cells"]:  # a display that was taken back has no data, which the exporter complains of
+        if "outputs" in cell:
+            cell["outputs"] = [each for each in cell["outputs"] if each.get("data", each)]
     page, _ = HTMLExporter().from_notebook_node(made)
     (folder / REPORT).write_text(page, encoding="utf-8")
     return made
@@ -156,7 +183,7 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _folder(bench: Workbench, path: Path) -> Path:
-    """A new folder for a run of a notebook."""
+def new_folder(bench: Workbench, name: str) -> Path:
+    """A new folder for a run of a notebook or a job."""
     now = datetime.now(UTC)
-    return bench.settings.home / "runs" / f"{path.stem}-{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}Z"
+    return bench.settings.home / "runs" / f"{name}-{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}Z"
