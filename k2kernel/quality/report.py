@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from k2kernel.calendars import Venue, venues
 from k2kernel.errors import InvalidParameter
 from k2kernel.quality import checks
 from k2kernel.quality.checks import Limits
 from k2kernel.quality.display import html
+from k2kernel.query.hours import ALL, AUCTIONS, Hours
 from k2kernel.query.intervals import parse_interval
 from k2kernel.query.scan import Values
 from k2kernel.query.when import Moment, parse_when
@@ -39,7 +39,7 @@ COLUMNS = {
     "out_of_order": "rows earlier than the one with the number before, of their source and instrument",
     "recv_before_event": "rows captured before they happened, by the two clocks",
     "recv_clock": "rows whose event time is that of the capture",
-    "off_session": "rows whose time is not in the session they are stored under",
+    "off_session": "trades outside the hours of trading (auctions are within), quotes outside the session",
     "one_sided": "quotes without a bid or an ask (missing, or zero with no size)",
     "locked": "quotes whose bid is the ask",
     "crossed": "quotes whose bid is above the ask",
@@ -67,12 +67,14 @@ class Quality:
     """The report: `table` has venue, symbol, session and `COLUMNS`, a row for each instrument and session, sorted.
 
     `rejected` (target, error, rows, reason) counts the rows in dead_letter of the sources that the rows came from,
-    whatever instrument they were of. `snapshots` says which state of each table it is about.
+    whatever instrument they were of. `snapshots` says which state of each table it is about, and `notes` what is unsure
+    about the hours of trading, a sentence each.
     """
 
     table: pl.DataFrame
     rejected: pl.DataFrame
     snapshots: Mapping[str, int | None]
+    notes: tuple[str, ...] = ()
 
     @property
     def totals(self) -> dict[str, int]:
@@ -98,7 +100,7 @@ class Quality:
         totals, found = self.totals, self.found
         lines = [f"{name:<18}{count:>12,}  {_meaning(name)}" for name, count in found.items()]
         what = f"{totals['trades']:,} trades and {totals['quotes']:,} quotes in {len(self.table):,} instrument-sessions"
-        return "\n".join([f"Quality of {what}", *(lines or ["nothing found"])])
+        return "\n".join([f"Quality of {what}", *(lines or ["nothing found"]), *self.notes])
 
     def _repr_html_(self) -> str:
         return html(self.table, self.totals, {name: _meaning(name) for name in self.found})
@@ -136,26 +138,25 @@ def quality(
     when, wanted = parse_when(as_of, known_at), parse_range(session, start, end)
     trades, quotes = (engine.chosen(table, symbol, venue, wanted, when) for table in ("trades", "quotes"))
     letters = engine.chosen("dead_letter", None, None, Range(), when)
-    known = venues(engine.lake.settings.home)
-    rules = {code: known[code] for code in sorted({*trades.venues, *quotes.venues}) if code in known}
-    frames = [_frame(trades, text, values, quotes) for text, values in _statements(trades, quotes, rules, limits)]
+    within = {"trades": trades.hours(AUCTIONS), "quotes": quotes.hours(ALL)}
+    frames = [_frame(trades, text, values, quotes) for text, values in _statements(trades, quotes, within, limits)]
     table = frames[0]
     for frame in frames[1:]:
-        table = table.join(frame, on=KEY, how="left")
+        table = table.join(frame, on="k2_key", how="left")
     values = Values()
     bad = _frame(trades, checks.rejected(trades, quotes, letters, values), values, quotes, letters)
     snapshots = {each.pinned.name: each.pinned.snapshot_id for each in (trades, quotes, letters)}
     counts = [name for name in COLUMNS if name not in (*FACTS[2:4], *_NUMBERS)]
     ordered = table.select(*KEY, *COLUMNS).with_columns(pl.col(counts).fill_null(0))
-    return Quality(ordered.sort(KEY), bad, snapshots)
+    return Quality(ordered.sort(KEY), bad, snapshots, within["trades"].notes)
 
 
 def _statements(
-    trades: Chosen, quotes: Chosen, rules: Mapping[str, Venue], limits: Limits
+    trades: Chosen, quotes: Chosen, within: Mapping[str, Hours], limits: Limits
 ) -> Iterator[tuple[str, Values]]:
     """Each check with the values that are bound to it."""
     made: list[Callable[[Values], str]] = [
-        partial(checks.rows, trades, quotes, rules),
+        partial(checks.rows, trades, quotes, within),
         partial(checks.numbers, trades, quotes, limits),
         partial(checks.pauses, trades, quotes, limits),
         partial(checks.fills, trades),

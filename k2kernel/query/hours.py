@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from k2kernel.cached import cached_property
 from k2kernel.calendars import Intervals, Venue, trading, unsure
 from k2kernel.errors import InvalidParameter, listed
+from k2kernel.query.buckets import session_start
 from k2kernel.query.scan import Values
 
 ALL, REGULAR, AUCTIONS = "all", "rth", "rth+auctions"
@@ -87,15 +88,24 @@ class Hours:
 
 
 def hours_of(word: str, venues: Iterable[Venue], sessions: Sequence[date], codes: Mapping[str, Sequence[str]]) -> Hours:
-    """The hours `word` (not `all`) of venues in the sessions that rows can be of.
+    """The hours `word` of venues in the sessions that rows can be of; `all` are the sessions themselves, by the clock.
 
     `codes` are the conditions that mark an auction's trades at each venue; they and the venue's auction windows count
     with `rth+auctions` only.
     """
     with_auctions = word == AUCTIONS
+    venues = list(venues)
+    if word == ALL:
+        return Hours(word, len(sessions), {venue.code: _whole(venue, sessions) for venue in venues}, {})
     known = {venue.code: trading(venue, sessions, auctions=with_auctions) for venue in venues}
     notes = (unsure(venue, sessions) for venue in venues)
     return Hours(word, len(sessions), known, codes if with_auctions else {}, tuple(filter(None, notes)))
+
+
+def _whole(venue: Venue, sessions: Sequence[date]) -> dict[date, Intervals]:
+    """From the start of each session to that of the next."""
+    starts = {day: (session_start(venue, day), session_start(venue, day + timedelta(days=1))) for day in sessions}
+    return {day: ((first - _midnight(day), after - _midnight(day)),) for day, (first, after) in starts.items()}
 
 
 def _midnight(day: date) -> int:

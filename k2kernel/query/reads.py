@@ -44,12 +44,13 @@ class Reads:
 
     def chosen(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> Chosen:
         """The rows that are asked for, for statements of other parts; none where the table has no such state."""
+        home = self.lake.settings.home
         if self.lake.state(table, when.as_of) is None:
-            return Chosen(Pinned(self.lake, table, None), Selection(wanted), self._database, ())
+            return Chosen(Pinned(self.lake, table, None), Selection(wanted), self._database, (), home)
         found = self._selected(table, symbol, venue, wanted, when)
         scan = found.selection.scan(found.pinned)
         codes = venue_codes(found.selection, scan, self._catalogue) if table in KINDS else ()
-        return Chosen(found.pinned, found.selection, self._database, tuple(codes))
+        return Chosen(found.pinned, found.selection, self._database, tuple(codes), home)
 
     def _selected(self, table: str, symbol: Symbols, venue: str | None, wanted: Range, when: When) -> Wanted:
         """The pinned table, and which of its rows are asked for.

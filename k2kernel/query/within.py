@@ -11,7 +11,7 @@ from typing import Any
 from k2kernel.calendars import venue as declared_venue
 from k2kernel.eligibility import policy
 from k2kernel.query.catalogue import Catalogue
-from k2kernel.query.hours import ALL, hours_of
+from k2kernel.query.hours import ALL, Hours, hours_of
 from k2kernel.query.scan import Pinned, Scan
 from k2kernel.query.selection import Instrument, Selection
 from k2kernel.query.when import When
@@ -56,10 +56,14 @@ def within(selection: Selection, pins: Sequence[Pinned], word: str, catalogue: C
         return selection
     scans = [replace(selection, hours=None).scan(pinned) for pinned in pins]
     codes = sorted({code for scan in scans for code in venue_codes(selection, scan, catalogue)})
-    sessions = sorted({day for scan in scans for day in _sessions(scan)})
+    sessions = {day for scan in scans for day in sessions_of(scan)}
+    return replace(selection, hours=hours_at(word, codes, sessions, home))
+
+
+def hours_at(word: str, codes: Sequence[str], sessions: Iterable[date], home: Path) -> Hours:
+    """The hours `word` of the venues `codes` in `sessions`."""
     marks = {code: policy(code, home=home).auctions for code in codes}
-    venues = [declared_venue(code, home) for code in codes]
-    return replace(selection, hours=hours_of(word, venues, sessions, marks))
+    return hours_of(word, [declared_venue(code, home) for code in codes], sorted(set(sessions)), marks)
 
 
 def venue_codes(selection: Selection, scan: Scan, catalogue: Catalogue) -> list[str]:
@@ -87,7 +91,7 @@ def span_us(scan: Scan) -> tuple[int, int]:
     return min(lows), max(highs)
 
 
-def _sessions(scan: Scan) -> Iterable[date]:
+def sessions_of(scan: Scan) -> Iterable[date]:
     """The sessions that the rows can be of: those of the files, or where one does not say, all that its times allow."""
     named = [file.session for file in scan.files if file.session is not None]
     if len(named) == len(scan.files):
