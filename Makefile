@@ -68,18 +68,27 @@ clean:  ## remove what make made; a lake (.k2) stays
 	@touch $@
 
 .venv/.dev: pyproject.toml uv.lock .venv/.run
-	$(SYNC) --extra app --extra dev --extra kafka
+	$(SYNC) --extra app --extra dev --extra kafka --extra postgres --extra s3
 	@touch $@
 
 # The servers that streams are tested on; without Java or Maven their tests are skipped, in CI they fail.
 SERVICES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/k2kernel/services
 
-.services: $(if $(shell command -v java && command -v mvn),$(SERVICES)/.fetched)
+.services: $(if $(shell command -v java && command -v mvn),$(SERVICES)/.fetched $(SERVICES)/catalog/.fetched)
+.services: $(if $(shell command -v go),$(SERVICES)/bin/versitygw)
 
 $(SERVICES)/.fetched: tests/services/pom.xml
-	rm -rf "$(SERVICES)"
+	rm -rf "$(SERVICES)/kafka" "$(SERVICES)/registry" "$(SERVICES)/markers"
 	mvn --quiet --batch-mode --file tests/services/pom.xml package -Dinto="$(SERVICES)"
 	@touch "$@"
+
+$(SERVICES)/catalog/.fetched: tests/services/catalog.xml
+	rm -rf "$(SERVICES)/catalog"
+	mvn --quiet --batch-mode --file tests/services/catalog.xml package -Dinto="$(SERVICES)/catalog"
+	@touch "$@"
+
+$(SERVICES)/bin/versitygw:
+	GOBIN="$(SERVICES)/bin" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
 .uv/bin/uv:
 	@$(CHECK_PYTHON)

@@ -31,7 +31,15 @@ class Settings(BaseSettings):
     catalog_uri: SecretStr | None = Field(
         default=None, description="SQLAlchemy or REST URI of the catalog; default: SQLite under K2_HOME"
     )
-    warehouse: str | None = Field(default=None, description="where data files go; default: a folder under K2_HOME")
+    warehouse: str | None = Field(
+        default=None, description="folder or `s3://bucket/prefix` of data files; default: a folder under K2_HOME"
+    )
+    s3_endpoint: str | None = Field(
+        default=None, description="URL of the store of an `s3://` warehouse; default: that of AWS"
+    )
+    s3_region: str | None = Field(default=None, description="its region; default: as AWS tools find it")
+    s3_access_key: SecretStr | None = Field(default=None, description="its access key; default: as AWS tools find it")
+    s3_secret_key: SecretStr | None = Field(default=None, description="its secret key; default: as AWS tools find it")
     memory_limit: str = Field(default="2GB", description="memory that DuckDB may use, all queries together")
     threads: int | None = Field(default=None, ge=1, description="threads that DuckDB may use; default: all cores")
     ingest_buffer_rows: int = Field(
@@ -103,6 +111,11 @@ class Settings(BaseSettings):
         if self.catalog_uri is not None:
             return self.catalog_uri.get_secret_value()
         return f"sqlite:///{(self.home / 'catalog.db').absolute()}"
+
+    @property
+    def on_s3(self) -> bool:
+        """True where the warehouse is in an object store."""
+        return self.warehouse_path.startswith("s3://")
 
     @property
     def embedded(self) -> bool:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from k2kernel.config import Settings
+from tests.stores import store
 from tests.streams import services
 from tests.support import ROOT
 
-__all__ = ["services"]
+__all__ = ["services", "store"]
 
 if TYPE_CHECKING:
     from k2kernel.lake import Lake

@@ -65,6 +65,7 @@ HOMES = {
     "exchange_calendars": {"calendars"},
     "fastapi": {"panel_apps"},
     "fastavro": {"wire.decode"},
+    "fsspec": {"lake.object_store"},
     "httpx": {"wire.registry"},
     "bokeh": {"panel_apps.dashboard", "plots"},
     "fastapi_offline": {"panel_apps.api.docs"},
@@ -97,6 +98,7 @@ HOMES = {
     "pyarrow": {
         "cli",
         "decode",
+        "lake.object_store",
         "lake.write",
         "magics",
         "panel_apps",
@@ -141,6 +143,7 @@ EXTRAS = {
     "fastapi": "app",
     "fastapi_offline": "app",
     "fastavro": "kafka",
+    "fsspec": "s3",
     "holoviews": "notebook",
     "httpx": "kafka",
     "hvplot": "notebook",

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, SQLAlchemyError
 
 from k2kernel.errors import CatalogUnreachable, LakeNotFound, StorageFault
+from k2kernel.lake import object_store
 from k2kernel.lake.local_io import IMPLEMENTATION
 from k2kernel.schemas import NAMESPACE, TABLES, Table
 
@@ -75,7 +76,7 @@ def _properties(settings: Settings) -> dict[str, str]:
     url = settings.catalog_url
     if url.startswith("sqlite:"):
         url += f"{'&' if '?' in url else '?'}timeout={_BUSY_SECONDS}"
-    properties = {"uri": url, "warehouse": settings.warehouse_path}
+    properties = {"uri": url, "warehouse": settings.warehouse_path, **object_store.properties(settings)}
     return properties if "://" in settings.warehouse_path else properties | {"py-io-impl": IMPLEMENTATION}
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
-from k2kernel.lake.local_io import local_path
+from k2kernel.lake.local_io import opened
 from k2kernel.lake.provenance import PARENT_KEY, Provenance, SourceRecord, standing
 from k2kernel.lake.snapshots import Parents, committed_at
 from k2kernel.schemas import TABLES
 from k2kernel.times import from_ns
 
 if TYPE_CHECKING:
+    import duckdb
     import polars as pl
     from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
@@ -25,7 +26,8 @@ LOG = "ingest_log"
 class History:
     """Parsed provenance by snapshot id, which never changes once a snapshot is committed."""
 
-    def __init__(self) -> None:
+    def __init__(self, cursor: Callable[[], duckdb.DuckDBPyConnection]) -> None:
+        self._cursor = cursor
         self._parsed: dict[int, Provenance | None] = {}
         self._logged: dict[tuple[str, int], dict[int, tuple[Provenance | None, int | None]]] = {}
 
@@ -66,7 +68,7 @@ class History:
         key = (name, log.snapshot_id or 0)
         if key not in self._logged:
             found = {}
-            for number, us, text in _read_log(name, log):
+            for number, us, text in _read_log(self._cursor, name, log):
                 summary = json.loads(text)
                 if number not in self._parsed:
                     self._parsed[number] = Provenance.parse(summary, number, from_ns(us * 1_000))
@@ -105,15 +107,14 @@ def log_rows(name: str, gone: Iterable[IcebergSnapshot], parents: Parents, histo
     return pl.DataFrame(rows, pl.Schema(TABLES[LOG].polars))
 
 
-def _read_log(name: str, log: FileSet) -> list[tuple[int, int, str]]:
+def _read_log(cursor: Callable[[], duckdb.DuckDBPyConnection], name: str, log: FileSet) -> list[tuple[int, int, str]]:
     """Snapshot, time of its commit in µs and its keys of the snapshots of a table in `ingest_log`."""
-    import duckdb
-
     query = """
         SELECT snapshot_id, epoch_us(any_value(committed_at)), any_value(provenance)
         FROM read_parquet($paths, hive_partitioning = false) WHERE "table" = $name AND provenance IS NOT NULL
         GROUP BY snapshot_id
     """
-    with duckdb.connect(":memory:") as connection:
-        values = {"paths": [str(local_path(file.path)) for file in log.files], "name": name}
-        return connection.execute(query, values).fetchall()
+    with cursor() as connection:
+        values = {"paths": [opened(file.path) for file in log.files], "name": name}
+        found: list[tuple[int, int, str]] = connection.execute(query, values).fetchall()
+    return found

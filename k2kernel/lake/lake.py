@@ -51,7 +51,7 @@ class Lake:
         self.settings, self.catalog = settings, catalog
         self._writer = Writer(settings)
         self._manifests = Manifests()
-        self._history = History()
+        self._history = History(self._writer.cursor)
         self._names = Names(self.table)
         self._lock = threading.Lock()
         self._tables: dict[str, Table] = {}
@@ -71,6 +71,7 @@ class Lake:
     def close(self) -> None:
         """Let go of connections; the lake can still be used, and opens them again."""
         self._writer.close()
+        self.catalog.close()
 
     def table(self, name: str) -> Table:
         """The table as it is committed now; UnknownTable where there is none of that name.

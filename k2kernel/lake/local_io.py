@@ -19,6 +19,11 @@ def local_path(location: str) -> Path:
     return Path(location.removeprefix("file://").removeprefix("file:"))
 
 
+def opened(location: str) -> str:
+    """What DuckDB opens: a local location as a path, any other as it is."""
+    return location if "://" in location and not location.startswith("file:") else str(local_path(location))
+
+
 class LocalFile(InputFile, OutputFile):
     """One local file, to read or to write."""
 

@@ -15,7 +15,7 @@ from k2kernel.errors import ExpiredReference
 from k2kernel.lake import commit, expiry
 from k2kernel.lake.compaction import Compaction, Group, check_columns, groups, merge_manifests
 from k2kernel.lake.history import LOG, History, log_rows
-from k2kernel.lake.local_io import local_path
+from k2kernel.lake.local_io import local_path, opened
 from k2kernel.lake.provenance import Provenance
 from k2kernel.lake.reachable import Reachable, on_disk, sizes
 from k2kernel.lake.retention import Retention, length, to_expire
@@ -173,8 +173,8 @@ class Maintenance:
         """The error for a data file that is missing because no kept state has it; None where one has, or none had."""
         for name in TABLES:
             table = self.tables.load(name)
-            if path.startswith(f"{local_path(table.location())}/"):
-                if path in {str(local_path(file)) for file in self._files(name, table)}:
+            if path.startswith(f"{opened(table.location())}/"):
+                if path in {opened(file) for file in self._files(name, table)}:
                     return None
                 problem = f"the state of {name} that is being read has expired meanwhile, and its files are gone"
                 return ExpiredReference(name, path, known(table.metadata), problem)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import InvalidParameter, StorageFault
+from k2kernel.lake import object_store
 from k2kernel.lake.local_io import local_path
 from k2kernel.lake.sort import constant, sort
 from k2kernel.metrics import METRICS
@@ -151,6 +152,8 @@ class Writer:
         if self._settings.threads is not None:
             config["threads"] = self._settings.threads
         connection = duckdb.connect(":memory:", config=config)
+        if self._settings.on_s3:
+            connection.register_filesystem(object_store.file_system(self._settings))
         connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = true")
         return connection
 

@@ -111,6 +111,10 @@ class Database:
         if self._settings.threads is not None:
             config["threads"] = self._settings.threads
         connection = duckdb.connect(":memory:", config=config)
+        if self._settings.on_s3:
+            from k2kernel.lake.object_store import file_system
+
+            connection.register_filesystem(file_system(self._settings))
         for statement in self._set_up():
             connection.execute(statement)
         return connection

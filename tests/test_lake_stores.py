@@ -1,0 +1,143 @@
+"""The lake's contract, the same on every catalog and store: embedded, PostgreSQL, and a REST catalog over S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import k2kernel as k2
+from k2kernel import Workbench
+from k2kernel.config import Settings
+from k2kernel.errors import CommitConflict, K2Error, UnknownReference
+from k2kernel.lake import Lake
+from k2kernel.query.connection import Query
+from k2kernel.schemas import NAMESPACE
+from k2kernel.times import parse_as_of
+from tests.lake_frames import came_from, load, rows_of, trades
+from tests.stores import OTHER
+
+HEADER = "ts_event,symbol,venue,sequence,price,size,side,conditions\n"
+
+
+@pytest.fixture
+def settings(store: Mapping[str, str], tmp_path: Path) -> Settings:
+    """A lake of its own in a store that the tests share."""
+    return Settings(home=tmp_path / ".k2", _env_file=None, threads=1, memory_limit="500MB", **own(store, tmp_path))
+
+
+def own(store: Mapping[str, str], tmp_path: Path) -> dict[str, Any]:
+    given: dict[str, Any] = dict(store)
+    if "warehouse" in given:
+        given["warehouse"] += f"/{tmp_path.name}"
+    return given
+
+
+@pytest.fixture
+def lake(settings: Settings) -> Iterator[Lake]:
+    with closing(Lake.open(settings, create=True)) as made:
+        for name in ("trades", "ingest_log", "dead_letter"):  # an earlier test's
+            made.catalog.drop_table((NAMESPACE, name))
+        with closing(Lake.open(settings, create=True)) as lake:
+            yield lake
+
+
+def test_what_is_loaded_is_there_once_and_what_it_came_from(lake: Lake) -> None:
+    first, second = load(lake, "one"), load(lake, "two", rows=5, minute=1)
+    with pytest.raises(CommitConflict):
+        load(lake, "one", minute=2)
+    assert len(rows_of(lake)) == 15
+    assert lake.files("trades", second).rows == 15
+    assert lake.files("trades", first).rows == 10
+    assert [each.sources[0].digest for each in lake.provenance("trades")] == ["one", "two"]
+
+
+def test_writers_at_once_lose_and_double_nothing(settings: Settings, lake: Lake) -> None:
+    def write(number: int) -> None:
+        with closing(Lake.open(settings)) as other:
+            load(other, f"file {number}", rows=3)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, range(4)))
+    assert sorted(rows_of(lake)["source"].unique()) == [f"file {number}" for number in range(4)]
+    assert len(rows_of(lake)) == 12
+
+
+def test_names_time_travel_and_rollback(lake: Lake) -> None:
+    first, second = load(lake, "one"), load(lake, "two", minute=1)
+    lake.tag("trades", "eod", first)
+    assert lake.resolve("trades", parse_as_of("eod")) == first
+    lake.rollback("trades", first)
+    assert lake.head("trades") == first
+    assert len(rows_of(lake)) == 10
+    lake.rollback("trades", second)
+    assert len(rows_of(lake)) == 20
+    with pytest.raises(UnknownReference):
+        lake.files("trades", 17)
+
+
+def test_replaced_compacted_and_expired(lake: Lake) -> None:
+    first = load(lake, "one")
+    load(lake, "two", minute=1)
+    stamped = trades(7, "one", ts_ingest=rows_of(lake)["ts_ingest"].max())
+    written = lake.write("trades", stamped, stamped["session"][0])
+    lake.append("trades", [written.path], came_from("one", 7, 2), replace=["one"])
+    assert len(rows_of(lake)) == 17
+    done = lake.maintenance.compact("trades")
+    assert (done.files, done.files_after) == (2, 1)
+    gone = lake.maintenance.expire("trades", {"last": 1, "every": "0s", "hourly": "0s", "daily": "0s"}, dry_run=False)
+    assert gone.snapshots_after == 1
+    assert gone.deleted > 0
+    with pytest.raises(UnknownReference):
+        lake.files("trades", first)
+    assert len(rows_of(lake)) == 17
+    # What has expired is still known not to be loaded again.
+    with pytest.raises(CommitConflict):
+        load(lake, "two", minute=3)
+
+
+@pytest.fixture
+def bench(settings: Settings, lake: Lake) -> Workbench:
+    made = k2.connect(settings=settings)
+    made.__dict__["lake"] = lake
+    return made
+
+
+def test_files_in_and_questions_out(bench: Workbench, tmp_path: Path) -> None:
+    file = tmp_path / "trades.csv"
+    lines = [f"2024-03-04T00:00:0{number}Z,BHP,XASX,{number},44.{number},10,buy,\n" for number in range(5)]
+    file.write_text(HEADER + "".join(lines))
+    state = bench.ingest(file, "k2-trades").tables["trades"].snapshot_id
+    assert bench.ingest(file, "k2-trades").rows == 0
+    assert len(bench.trades("BHP").to_polars()) == 5
+    assert bench.sql("SELECT sum(size) AS s FROM trades").to_polars()["s"][0] == 50
+    assert bench.bars("BHP", "1m").to_polars()["volume"].to_list() == [50]
+    assert sum(1 for _ in bench.replay("BHP")) == 5
+    assert len(bench.trades("BHP", as_of=state).to_polars()) == 5
+    assert bench.snapshots("trades")[0].id == state
+
+
+def test_nothing_but_the_warehouse_can_be_read(bench: Workbench, settings: Settings, tmp_path: Path) -> None:
+    if not settings.on_s3:
+        pytest.skip("other folders are the business of the tests of SQL")
+    file = tmp_path / "trades.csv"
+    file.write_text(f"{HEADER}2024-03-04T00:00:00Z,BHP,XASX,1,44,10,buy,\n")
+    bench.ingest(file, "k2-trades")
+    (inside,) = (each.path for each in bench.lake.files("trades", bench.lake.head("trades")))
+    elsewhere = Settings(**{**settings.model_dump(), "warehouse": f"s3://{OTHER}/warehouse"})
+    database = bench.engine._database
+    assert database.rows(Query("SELECT count(*) FROM read_parquet($p)", {"p": inside})) == [(1,)]
+    rest = inside.removeprefix(settings.warehouse_path)
+    for place in (
+        f"{elsewhere.warehouse_path}{rest}",
+        f"{settings.warehouse_path}/../{tmp_path.name}{rest}",
+        f"{settings.warehouse_path}-other{rest}",
+        f"s3://{OTHER}/../{inside.removeprefix('s3://')}",
+        "/etc/passwd",
+    ):
+        with pytest.raises(K2Error):
+            database.rows(Query("SELECT count(*) FROM read_parquet($p)", {"p": place}))
