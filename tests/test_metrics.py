@@ -72,6 +72,12 @@ def test_a_histogram_counts_at_most_its_bounds() -> None:
     assert histogram.series == {(): [2.0, 1.0, 1.0, 12.0]}
 
 
+def test_known_series_are_apart() -> None:
+    counter = Counter("runs", "", ("status",), ("ok", "failed"))
+    counter.labels("ok").inc()
+    assert counter.series == {("ok",): [1.0], ("failed",): [0.0]}
+
+
 def test_labels_are_as_many_as_declared() -> None:
     with pytest.raises(ValueError, match="has the labels"):
         Counter("failures", "", ("error",)).labels()
@@ -84,7 +90,7 @@ def test_names_end_in_what_they_count_and_labels_are_few() -> None:
         assert re.fullmatch(r"(k2|process)_[a-z_]*[a-z]", each.name)
         assert not each.name.endswith(("_total", "_count", "_ms", "_milliseconds"))
         assert isinstance(each, Histogram) is not isinstance(each, Counter | Gauge)
-        labels = {"action", "back", "error", "how", "method", "outcome", "route", "state", "status", "table", "version"}
+        labels = {"action", "back", "error", "event", "how", "method", "outcome", "route", "state", "status", "table", "version"}
         assert set(each.label_names) <= labels
 
 

@@ -27,8 +27,9 @@ class Instrument:
 
     def __init__(self, name: str, meaning: str, label_names: tuple[str, ...] = (), known: tuple[str, ...] = ()) -> None:
         self.name, self.meaning, self.label_names = name, meaning, label_names
-        there = [(value,) for value in known] if label_names else [()]
-        self.series: dict[tuple[str, ...], Numbers] = dict.fromkeys(there, self.zeros)
+        self.series: dict[tuple[str, ...], Numbers] = {}
+        for labels in [(value,) for value in known] if label_names else [()]:
+            self.series[labels] = self.zeros
         self.labelled: tuple[str, ...] = ()
 
     def labels(self, *values: str) -> Self:
