@@ -77,6 +77,9 @@ def test_an_answer_that_goes_into_a_variable_shows_its_caption_and_provenance(ce
         ("%k2 snapshot", "There is no %k2 snapshot. Did you mean snapshots?"),
         ("%k2sql --limit few FROM trades", "limit='few': is no number of rows"),
         ("%k2sql --to panda FROM trades", "to='panda': is none of its values"),
+        ("%k2sql --engine spark FROM trades", "engine='spark': is none of its values. Values: duckdb"),
+        ("%k2 stream sinks", "stream='sinks': is none of its verbs. Write one of: status, audit, sink"),
+        ("%k2 stream sink --max-messages few", "max-messages='few': is no number of messages"),
         ("%k2sql --with nosuch FROM nosuch", "There is no saved query 'nosuch'"),
         ("%k2 replay BHQ", "There is no symbol 'BHQ' in the lake. Did you mean BHP?"),
         ("%k2sql DROP TABLE trades", "DROP is not allowed"),
@@ -102,6 +105,7 @@ def test_an_error_is_one_sentence_without_a_traceback(cells: Kernel, cell: str, 
         ("%k2 diff tr", {"trades"}),
         ("%k2 at e", {"eod"}),
         ("%k2 replay B", {"BHP"}),
+        ("%k2 stream ", {"status", "audit", "sink"}),
         ("%k2 ingest x.csv --profile asx-t", {"asx-trades"}),
         ("%%k2sql --a", {"--as-of"}),
         ("%%k2sql --to p", {"pandas", "polars"}),
@@ -200,6 +204,17 @@ def test_the_verbs_on_one_line(cells: Kernel) -> None:
     assert "32 rows added" in shown(cells, "%k2 diff trades eod")
     assert "completed" in shown(cells, "%k2 replay RIO --session 2014-03-10 --digest")
     assert "Replay(ready" in shown(cells, "%k2 replay RIO --out history\nhistory")
+
+
+def test_a_load_shows_its_progress(cells: Kernel) -> None:
+    header, row = "ts_event,symbol,venue,price,size", "2014-03-12T01:00:00Z,BHP,XASX,1,1"
+    shown(cells, f"open('more.csv', 'w').write({header!r} + chr(10) + {row!r} + chr(10))")
+    ran = cells.run("%k2 ingest more.csv --profile k2-trades")
+    assert ran.status == "ok", ran.error
+    assert any("application/vnd.jupyter.widget-view+json" in output["data"] for output in ran.outputs)
+    assert "loading more.csv" in ran.plain
+    assert "trades: 1 rows" in ran.html
+    shown(cells, "import k2kernel\nbench = k2kernel.connect()\nbench.rollback('trades', bench.snapshots()[1].id)")
 
 
 def test_a_view_called_wb_is_what_is_read(cells: Kernel) -> None:
