@@ -86,6 +86,7 @@ HOMES = {
         "plots",
         "quality",
         "query",
+        "replay.follow",
         "sample",
         "schemas",
         "sinks",
