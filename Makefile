@@ -20,7 +20,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: .services help demo lab test test-long bench lint format lock clean
+.PHONY: .services help demo lab test test-long bench soak lint format lock clean
 
 help:  ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -41,6 +41,9 @@ test-long: .venv/.dev .services  ## the tests that take minutes
 
 bench: .venv/.dev .services  ## measure against DuckDB and Polars; ROWS=1000000 for a quick look, JSON=file to keep it
 	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
+
+soak: .venv/.dev .services  ## a stream at full load, whose memory must not grow; DURATION=1800 seconds
+	$(BIN)/python -m benchmarks.soak --seconds $(or $(DURATION),1800) $(if $(JSON),--json "$(JSON)")
 
 lint: .venv/.dev
 	$(BIN)/ruff check $(SOURCES)

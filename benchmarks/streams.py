@@ -34,7 +34,7 @@ def measure(report: Report, folder: Path, rows: int = ROWS) -> None:
             home=home / "lake", kafka_bootstrap=running.bootstrap, schema_registry_url=running.registry_url
         )
         bench = k2.connect(settings=settings).init()
-        frame = _trades(folder, rows)
+        frame = trades_of(folder, rows)
         sent, pace = _publish(bench, frame)
         (topic,) = sent.delivered
         _against(report, "publish trades", pace, _bare_produce(running, bench, frame.head(BY_ROW)))
@@ -55,7 +55,7 @@ def _against(report: Report, name: str, ours: float, bare: float, least: float =
     report.add(Measure(name, "rows/s", {OURS: ours}, least=round(max(least, SHARE * bare))))
 
 
-def _trades(folder: Path, rows: int) -> pl.DataFrame:
+def trades_of(folder: Path, rows: int) -> pl.DataFrame:
     """The rows of the benchmark's file as a load makes them, on one venue."""
     home = folder / f"streams-rows-{rows}"
     bench = k2.connect(home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from k2kernel.ingest.stream import Stream
     from k2kernel.lake import Lake
     from k2kernel.profiles import Profile
+    from k2kernel.query import Result
     from k2kernel.sinks.kafka import Producer
 
 
@@ -95,6 +97,35 @@ def open_stream(
         raise InvalidParameter("gaps", gaps, f"is none of {', '.join(SCOPES)}")
     how = How(rows, nbytes, seconds, Bad(bad), gaps)
     return Stream(lake, *services(lake.settings), topics, group=group, how=how)
+
+
+def read_tail(
+    lake: Lake, table: str, symbol: str | Sequence[str] | None, tail: bool | Sequence[str], words: Mapping[str, Any]
+) -> Result:
+    """Rows of a table as it is now and, past the offsets that it has, of the topics (`tail`: True for those that it has
+    rows of, or a list): each row once, in the total order. `words` are those of the engine's verb.
+
+    What the topics held when this was called is read into a file that goes with the result. StreamFault where brokers
+    do not answer or have deleted what was not read.
+    """
+    from k2kernel.ingest.tail import FreshLake, Tail
+    from k2kernel.query import QueryEngine
+
+    for name in ("as_of", "known_at"):
+        if words.get(name) is not None:
+            raise InvalidParameter(name, words[name], "is given with tail", "What is not in the table yet has no state")
+    head = lake.head(table)
+    topics = None if tail is True else list(tail or ())
+    fresh = FreshLake(lake, table, head, Tail(lake, *services(lake.settings), {table: head}, topics))
+    engine = QueryEngine(fresh)
+    verb = engine.trades if table == "trades" else engine.quotes
+    try:
+        found = verb(symbol, **{**words, "as_of": None if head is None else head})
+    except BaseException:
+        fresh.close()
+        raise
+    weakref.finalize(found, fresh.close)
+    return found
 
 
 def services(settings: Settings) -> tuple[str, str]:

@@ -87,6 +87,7 @@ HOMES = {
         "plots",
         "quality",
         "query",
+        "replay.follow",
         "sample",
         "schemas",
         "sinks",

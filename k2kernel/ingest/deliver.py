@@ -126,11 +126,7 @@ class Delivery:
 
     def read(self, batch: Batch) -> dict[str, Read]:
         """The rows and dead letters of a batch by table; RegistryDown where that cannot be told now."""
-        by_table: dict[str, list[pl.DataFrame]] = {}
-        for at, runs in batch.parts.items():
-            part = pl.concat(runs).with_columns(pl.lit(source_of(at)).alias("source"))
-            by_table.setdefault(table_of(at), []).append(part)
-        return {table: read(table, pl.concat(parts), self.registry) for table, parts in by_table.items()}
+        return read_batch(batch, self.registry)
 
     def commit(self, batch: Batch, found: Mapping[str, Read]) -> Delivered:
         """Write every data file, then commit table by table: what is about the messages first, then rows.
@@ -200,6 +196,15 @@ class Delivery:
                 first = self._beside[table][source] or start
                 claims.append(Claim(source, first, end, self.writer, self._epochs[source]))
         return claims
+
+
+def read_batch(batch: Batch, registry: Registry) -> dict[str, Read]:
+    """The rows and dead letters of a batch by table; RegistryDown where that cannot be told now."""
+    by_table: dict[str, list[pl.DataFrame]] = {}
+    for at, runs in batch.parts.items():
+        part = pl.concat(runs).with_columns(pl.lit(source_of(at)).alias("source"))
+        by_table.setdefault(table_of(at), []).append(part)
+    return {table: read(table, pl.concat(parts), registry) for table, parts in by_table.items()}
 
 
 def source_of(at: Partition) -> str:

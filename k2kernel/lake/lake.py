@@ -325,9 +325,9 @@ class Lake:
         stored = self.files("trades", snapshot_id)
         return Repeats(self.table("trades"), self._writer, new, stored, sources=sources, leaving=leaving)
 
-    def offsets(self, name: str) -> dict[str, Claim]:
-        """How far the current state of a table has each `topic/partition`, and who wrote it last."""
-        return offsets.held(self.ancestors(name))
+    def offsets(self, name: str, snapshot_id: int | None = None) -> dict[str, Claim]:
+        """How far a state of a table (None: the current one) has each `topic/partition`, and who wrote it last."""
+        return offsets.held(self.ancestors(name, snapshot_id))
 
     def append(
         self,

@@ -3,6 +3,7 @@
 from k2kernel.replay.engine import ReplayEngine
 from k2kernel.replay.events import Bar, Control, Event, Quote, Record, Trade
 from k2kernel.replay.feed import Feed
+from k2kernel.replay.follow import Follow
 from k2kernel.replay.how import Ran
 from k2kernel.replay.pacing import Clock, ManualClock, SystemClock
 from k2kernel.replay.replay import Replay
@@ -13,6 +14,7 @@ __all__ = [
     "Control",
     "Event",
     "Feed",
+    "Follow",
     "ManualClock",
     "Quote",
     "Ran",

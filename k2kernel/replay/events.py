@@ -127,6 +127,7 @@ class Control:
       began inside it); `session_close`: the event before was the last one.
     - `gap`: sequence numbers jump (details: kind, source, symbol, expected, found).
     - `dropped`: events that a slow consumer did not get (details: count, first_ns, last_ns).
+    - `caught_up`: history is over, what follows arrives now (details: events, snapshots, offsets by topic/partition).
     - `replay_completed`: there are no more events (details: events, digest, snapshots).
 
     `ts_ns` is the instant, in ns on the replay's clock, of the event that the record is about.

@@ -62,7 +62,7 @@ class Replay:
         how: How,
         bars: Callable[[str, str, str], Result | None],
     ) -> None:
-        self._database, self._plan, self._query, self._how, self._bars = database, plan, query, how, bars
+        self._database, self.plan, self._query, self._how, self._bars = database, plan, query, how, bars
         self._resumed = since.ns is not None
         self._gate = Gate(how.speed, how.clock)
         self._mark = Mark(since)
@@ -85,17 +85,17 @@ class Replay:
     @property
     def snapshots(self) -> Mapping[str, int | None]:
         """The snapshot of each table that is replayed; None where a table has none yet."""
-        return {name: self._plan.pins[name].snapshot_id for name in self._plan.kinds}
+        return {name: self.plan.pins[name].snapshot_id for name in self.plan.kinds}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is unsure about the hours of trading, a sentence each."""
-        return () if self._plan.selection.hours is None else self._plan.selection.hours.notes
+        return () if self.plan.selection.hours is None else self.plan.selection.hours.notes
 
     @property
     def schema(self) -> pa.Schema:
         """The schema of the batches: `kind` (trades or quotes), the columns of trades, those that only quotes have."""
-        return schema_of(self._plan.kinds)
+        return schema_of(self.plan.kinds)
 
     @property
     def position(self) -> str:
@@ -150,7 +150,7 @@ class Replay:
         """The events as Arrow batches of `batch_rows`, the last one shorter. Paced, a batch holds what is due."""
 
         def sized(found: Iterable[Chunk]) -> Iterator[Whole]:
-            return cut(found, self._how.batch_rows, self._plan.kinds)
+            return cut(found, self._how.batch_rows, self.plan.kinds)
 
         for whole, at, upto in self._admitted(sized):
             self._mark.upto = upto
@@ -269,7 +269,7 @@ class Replay:
 
     def _extras(self, controls: bool, bars: Callable[[], BarFeed | None] | None) -> MakeExtras:
         def make() -> Extras:
-            made = self._controls() if controls else Extras(self._plan.order_by)
+            made = self._controls() if controls else Extras(self.plan.order_by)
             made.bars = None if bars is None else bars()
             return made
 
@@ -277,15 +277,15 @@ class Replay:
 
     def _controls(self) -> Extras:
         jumps = None if self._how.gaps is None else Jumps(self._how.gaps)
-        return Extras(self._plan.order_by, Sessions(self._resumed or self.events > 0), jumps)
+        return Extras(self.plan.order_by, Sessions(self._resumed or self.events > 0), jumps)
 
     def _bar_feed(self, interval: str, of: str, eligible: str) -> BarFeed | None:
-        if self._plan.order_by != "ts_event":
+        if self.plan.order_by != "ts_event":
             problem = "orders a replay by capture, in which a bar is never known to be over"
-            raise InvalidParameter("order_by", self._plan.order_by, problem, "Use order_by='ts_event' with on_bar")
+            raise InvalidParameter("order_by", self.plan.order_by, problem, "Use order_by='ts_event' with on_bar")
         parse_interval(interval)
         found = self._bars(interval, of, eligible)
-        return None if found is None else BarFeed(found, self._mark.place(self._plan.order_by).ns)
+        return None if found is None else BarFeed(found, self._mark.place(self.plan.order_by).ns)
 
     def _records(self, make: MakeExtras) -> Generator[Record, None, None]:
         """The events, and what `make` places between them."""
@@ -333,7 +333,7 @@ class Replay:
         METRICS.replays_running.inc()
         try:
             while True:
-                found = chunks(self._database, self._plan, self._mark.place(self._plan.order_by))
+                found = chunks(self._database, self.plan, self._mark.place(self.plan.order_by))
                 try:
                     yield from self._through(shape(found))
                 finally:
@@ -360,10 +360,10 @@ class Replay:
         for chunk in shaped:
             at, times = 0, None
             self._settle()
-            self._mark = Mark(self._mark.place(self._plan.order_by), chunk)
+            self._mark = Mark(self._mark.place(self.plan.order_by), chunk)
             while at < len(chunk):
                 if self._gate.speed and times is None:
-                    times = chunk.times(self._plan.order_by)
+                    times = chunk.times(self.plan.order_by)
                 most = len(chunk) if self._how.limit is None else min(len(chunk), at + self._how.limit - self.events)
                 upto = self._gate.admit(times, at, most) if most > at else at
                 if upto == at:
@@ -397,4 +397,4 @@ class Replay:
             self.stop()
 
     def _token(self, mark: Mark) -> str:
-        return Position(self._query, self.snapshots, mark.place(self._plan.order_by)).encode()
+        return Position(self._query, self.snapshots, mark.place(self.plan.order_by)).encode()

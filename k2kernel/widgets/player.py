@@ -31,6 +31,7 @@ from k2kernel.widgets.page import STYLE, OnPage, button, ipywidgets
 from k2kernel.workbench import View, Workbench
 
 if TYPE_CHECKING:
+    from k2kernel.replay import Replay
     from k2kernel.replay.events import Event
 
 SPEEDS = (
@@ -58,7 +59,7 @@ class ReplayPlayer(OnPage):
     def __init__(self, reader: Workbench | View, symbol: str, *, speed: float = 60, **asked: Any) -> None:
         view = reader if isinstance(reader, View) else reader.at(asked.pop("as_of", None))
         self.symbol, self._kinds = symbol, tuple(asked.get("kinds", ("trades", "quotes")))
-        self.replay = view.replay(symbol, speed=speed, **asked)
+        self.replay: Replay = view.replay(symbol, speed=speed, **asked)
         self.first, self.last, self.zone = _span(view, symbol, self._kinds, asked)
         self._kept: deque[Event] = deque(maxlen=_KEPT)
         self._now, self._at = self.first, 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from k2kernel.cached import cached_property
 from k2kernel.config import Settings
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from k2kernel.quality import Quality
     from k2kernel.query import Joins, QueryEngine, Result, Summary
     from k2kernel.query.computed import Rows
-    from k2kernel.replay import Replay, ReplayEngine
+    from k2kernel.replay import Follow, Replay, ReplayEngine
     from k2kernel.workbench.trace import Trace
 
 Symbols = str | Sequence[str] | None
@@ -55,13 +55,27 @@ class Reads:
 
     @asked
     def trades(self, symbol: Symbols = None, **words: Any) -> Result:
-        """Trades in total order; see `QueryEngine.trades` for the words."""
-        return self.engine.trades(symbol, **self._words(words))
+        """Trades in total order; see `QueryEngine.trades` for the words.
+
+        With `tail=True` also those that are in Kafka and not in the table yet; see `k2kernel.streaming.read_tail`.
+        """
+        return self._events("trades", symbol, **self._words(words))
 
     @asked
     def quotes(self, symbol: Symbols = None, **words: Any) -> Result:
-        """Quotes in total order; see `QueryEngine.quotes` for the words."""
-        return self.engine.quotes(symbol, **self._words(words))
+        """Quotes in total order; see `QueryEngine.quotes` for the words.
+
+        With `tail=True` also those that are in Kafka and not in the table yet; see `k2kernel.streaming.read_tail`.
+        """
+        return self._events("quotes", symbol, **self._words(words))
+
+    def _events(self, table: str, symbol: Symbols, *, tail: bool | Sequence[str] = False, **words: Any) -> Result:
+        if tail:
+            from k2kernel.streaming import read_tail
+
+            return read_tail(self.lake, table, symbol, tail, words)
+        read = self.engine.trades if table == "trades" else self.engine.quotes
+        return read(symbol, **words)
 
     @asked
     def bars(self, symbol: Symbols = None, interval: str = "1m", **words: Any) -> Result:
@@ -131,9 +145,34 @@ class Reads:
         """
         return self.engine.sql(text, params, self._state(as_of), **words)
 
-    def replay(self, symbols: Symbols = None, kinds: Sequence[str] = ("trades", "quotes"), **words: Any) -> Replay:
-        """History as one ordered, pinned, resumable stream; see `ReplayEngine.replay` for the words."""
-        return self.replays.replay(symbols, kinds, **self._words(words))
+    @overload
+    def replay(
+        self, symbols: Symbols = ..., kinds: Sequence[str] = ..., *, follow: Literal[True] | list[str], **words: Any
+    ) -> Follow: ...
+
+    @overload
+    def replay(self, symbols: Symbols = ..., kinds: Sequence[str] = ..., **words: Any) -> Replay: ...
+
+    def replay(
+        self,
+        symbols: Symbols = None,
+        kinds: Sequence[str] = ("trades", "quotes"),
+        *,
+        follow: bool | Sequence[str] = False,
+        **words: Any,
+    ) -> Replay | Follow:
+        """History as one ordered, pinned, resumable stream; see `ReplayEngine.replay` for the words.
+
+        With `follow` it goes on with what arrives in the topics, from the offsets where the tables end; see `Follow`.
+        """
+        history = self.replays.replay(symbols, kinds, **self._words(words))
+        if not follow:
+            return history
+        from k2kernel.replay import Follow
+        from k2kernel.streaming import services
+
+        topics = None if follow is True else list(follow)
+        return Follow(history, self.lake, services(self.settings), topics, self._words(words))
 
     @asked
     def symbols(self, as_of: AsOfLike = None, **words: Any) -> Result:

@@ -67,7 +67,7 @@ async def get_stream(
 
 
 def _replay(context: Context, words: ReplayWords, token: str | None, **how: Any) -> Replay:
-    return context.workbench.replay(
+    found: Replay = context.workbench.replay(
         words.symbols,
         words.kinds,
         **words.selection,
@@ -78,6 +78,7 @@ def _replay(context: Context, words: ReplayWords, token: str | None, **how: Any)
         position=token,
         **how,
     )
+    return found
 
 
 def _pieces(context: Context, facts: Facts, replay: Replay) -> Generator[bytes, None, None]:

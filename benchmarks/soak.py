@@ -1,0 +1,177 @@
+"""`python -m benchmarks.soak`: a sink at full load for as long as wanted, whose memory must not grow.
+
+One process publishes without a pause, another is `k2 stream sink`. What the lake has is deleted from the topic, so that
+disks do not fill up. In the end every row must be in the lake, and the audit must say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+import k2kernel as k2
+from benchmarks.streams import PARTITIONS, trades_of
+from k2kernel.config import Settings
+from k2kernel.services import LocalServices, Running
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ROWS, LEAD, SAMPLE_S = 200_000, 1_000_000, 1.0
+"""Rows that are published again and again, how many may be ahead of the lake, and the pause between samples."""
+
+GROWTH, SLACK_MB = 1.1, 64
+"""How much the last third of the samples may be above the middle one; the first third is for warming up."""
+
+
+@dataclass
+class Soak:
+    """What was measured: seconds, rows, memory of the sink (MB resident, a sample a second)."""
+
+    seconds: float = 0
+    rows: int = 0
+    verdict: str = ""
+    samples: list[float] = field(default_factory=list)
+
+    @property
+    def middle(self) -> float:
+        """The median of the second third of the samples, in MB."""
+        third = len(self.samples) // 3
+        return statistics.median(self.samples[third : 2 * third])
+
+    @property
+    def last(self) -> float:
+        """The median of the last third, in MB."""
+        return statistics.median(self.samples[-(len(self.samples) // 3) :])
+
+    @property
+    def steady(self) -> bool:
+        """True where memory does not grow."""
+        return self.last <= GROWTH * self.middle + SLACK_MB
+
+    def __str__(self) -> str:
+        pace = f"{self.rows:,} rows in {self.seconds:,.0f} s, {self.rows / max(self.seconds, 1):,.0f} rows/s"
+        memory = f"{self.middle:,.0f} MB in the second third, {self.last:,.0f} MB in the last one"
+        return f"{pace}; {memory}: {'steady' if self.steady else 'GROWS'}; {self.verdict}"
+
+
+def soak(folder: Path, seconds: float) -> Soak:
+    """Run services, sink and producer for so long, and see that every row arrived."""
+    home = folder / "soak"
+    shutil.rmtree(home, ignore_errors=True)
+    servers = LocalServices(home / "services")
+    running = servers.up()
+    try:
+        return _under_load(folder, home / "lake", running, seconds)
+    finally:
+        servers.down()
+
+
+def _under_load(folder: Path, home: Path, running: Running, seconds: float) -> Soak:
+    settings = Settings(home=home, kafka_bootstrap=running.bootstrap, schema_registry_url=running.registry_url)
+    bench = k2.connect(settings=settings).init()
+    frame, found = trades_of(folder, ROWS), Soak()
+    with bench.producer(asset_class="soak", partitions=PARTITIONS) as producer:
+        producer.send("trades", frame.head(1_000))
+        (topic,) = producer.flush().delivered
+    load = Load(bench, running, topic, sent=1_000)
+    with _sink(home, running, topic) as process:
+        begun = time.monotonic()
+        load.until(begun + seconds, frame, process.pid, found)
+        found.seconds = time.monotonic() - begun
+        load.drain(process)
+    found.rows, audit = load.sent, bench.audit()
+    held = sum(claim.end - claim.start for claim in bench.lake.offsets("trades").values())
+    found.verdict = str(audit) if held == load.sent else f"LOST: {load.sent:,} were sent, {held:,} are there"
+    return found
+
+
+@contextmanager
+def _sink(home: Path, running: Running, topic: str) -> Iterator[subprocess.Popen[bytes]]:
+    words = [str(Path(sys.executable).with_name("k2")), "stream", "sink", topic, "--home", str(home)]
+    process = subprocess.Popen(words, env={**os.environ, **running.environment})
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+@dataclass
+class Load:
+    """A topic that is kept full: `sent` rows so far."""
+
+    bench: k2.Workbench
+    running: Running
+    topic: str
+    sent: int
+
+    def until(self, end: float, frame: pl.DataFrame, pid: int, found: Soak) -> None:
+        """Publish `frame` again and again, never more than `LEAD` rows ahead of the lake, and sample the sink."""
+        sampled, committed = 0.0, 0
+        with self.bench.producer(asset_class="soak", partitions=PARTITIONS) as producer:
+            while time.monotonic() < end:
+                if time.monotonic() >= sampled + SAMPLE_S:
+                    found.samples.append(resident_mb(pid))
+                    sampled, committed = time.monotonic(), self.forget()
+                if self.sent - committed > LEAD:
+                    time.sleep(SAMPLE_S / 10)
+                    continue
+                producer.send("trades", frame.slice(self.sent % (ROWS // 2), ROWS // 10))
+                self.sent += ROWS // 10
+
+    def forget(self) -> int:
+        """Delete from the topic what the lake has; how many rows that is."""
+        ends = {source: claim.end for source, claim in self.bench.lake.offsets("trades").items()}
+        places = [TopicPartition(self.topic, int(source.rpartition("/")[2]), end) for source, end in ends.items()]
+        if places:
+            AdminClient({"bootstrap.servers": self.running.bootstrap}).delete_records(places)
+        return sum(ends.values())
+
+    def drain(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the lake has everything."""
+        end = time.monotonic() + 120
+        while sum(claim.end for claim in self.bench.lake.offsets("trades").values()) < self.sent:
+            if process.poll() is not None or time.monotonic() > end:
+                raise SystemExit("the sink did not come to the end of the topic")
+            time.sleep(SAMPLE_S)
+
+
+def resident_mb(pid: int) -> float:
+    """The resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def main() -> None:
+    """Soak for as long as is said, and tell."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1_800, help="how long")
+    parser.add_argument("--folder", type=Path, default=Path(".bench"), help="where files are made and kept")
+    parser.add_argument("--json", type=Path, help="write what was measured to this file")
+    chosen = parser.parse_args()
+    found = soak(chosen.folder.resolve(), chosen.seconds)
+    print(found)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    if not found.steady or not found.verdict.startswith("exactly once"):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
