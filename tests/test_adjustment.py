@@ -94,6 +94,10 @@ def test_bars_and_trades_are_multiplied_by_the_factor_of_their_session(
             assert bar["notional"] == half_even(Fraction(raw["notional"]) * price * size, 16)
             assert bar["adjustment"] == adjustment
             assert {name: bar[name] for name in raw.keys() - bar.keys()} == {}
+    for bar in engine.bars("BHP", "session", adjustment=adjustment).to_arrow().to_pylist():
+        summary = engine.summary("BHP", bar["session"], adjustment=adjustment)
+        shown = ("open", "high", "low", "close", "vwap", "volume", "notional", "adjustment")
+        assert {name: getattr(summary, name) for name in shown} == {name: bar[name] for name in shown}
     found = engine.trades("BHP", adjustment=adjustment).to_arrow().to_pylist()
     for row, raw in zip(found, engine.trades("BHP").to_arrow().to_pylist(), strict=True):
         assert row["price"] == half_even(Fraction(raw["price"]) * expected[row["session"]], 12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,15 @@ TRADE_FAULTS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "of size zero": ({"size": Decimal(0)}, {"zero_sizes": 1}),
     "with an id that was there": ({"trade_id": "t7"}, {"repeated_ids": 1}),
     "undone by nobody's name": ({"status": "cancel", "corrects": None}, {"unmatched": 1}),
+    "after the auction": (
+        {"ts_event": at(22_320), "ts_recv": None},
+        {"off_session": 1, "time_gaps": 1, "stale_quotes": 1},
+    ),
+    "in the auction": ({"ts_event": at(22_319), "ts_recv": None}, {"time_gaps": 1, "stale_quotes": 1}),
+    "between the close and the auction": (
+        {"ts_event": at(21_600), "ts_recv": None},
+        {"off_session": 1, "time_gaps": 1, "stale_quotes": 1},
+    ),
     "undoing nothing": ({"status": "cancel", "corrects": "nowhere"}, {"unmatched": 1}),
     "undoing a fill": ({"status": "cancel", "corrects": "t7"}, {}),
     "equal to another": (
@@ -228,5 +237,12 @@ def test_the_truths_of_a_real_week(tmp_path: Path, shared_data: Path) -> None:
     assert totals["locked"] == truths["quotes"]["rows_locked_bid_eq_ask"]
     assert totals["crossed"] == truths["quotes"]["rows_crossed_bid_gt_ask_both_nonzero"]
     assert totals["one_sided"] == truths["quotes"]["rows_with_zero_ask"]
-    assert totals["sequence_missing"] == totals["off_session"] == totals["unmatched"] == 0
+    assert totals["sequence_missing"] == totals["unmatched"] == 0
+    times = (
+        bench.trades(columns=["ts_event"]).to_polars()["ts_event"].dt.convert_time_zone("Australia/Sydney").dt.time()
+    )
+    assert totals["off_session"] == sum(
+        not (time(9, 59, 45) <= each < time(16) or time(16, 10) <= each < time(16, 12)) for each in times
+    )
+    assert totals["off_session"] == 72
     assert timedelta(microseconds=bench.quality("BHP").table["longest_pause_us"].max()) < timedelta(hours=2)  # type: ignore[arg-type]

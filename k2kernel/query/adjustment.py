@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 RAW, ADJUSTMENTS = "raw", ("raw", "split", "dividend", "all")
 _FRAME = "k2_factors"
+_UNDER = (
+    "k2_symbol = k2_row.symbol AND k2_venue = k2_row.venue "
+    "AND (k2_first IS NULL OR k2_row.session >= k2_first) AND k2_row.session < k2_until"
+)
 _KEYS = ("symbol", "venue", "session")
 _PRICES = ("open", "high", "low", "close")
 _FIGURES = {
@@ -69,11 +73,38 @@ class Adjustment:
         """The query with what `rows` reads."""
         return planned if self.kind == RAW else replace(planned, frames={**planned.frames, _FRAME: self._frame})
 
-    def rows(self, rows: str, columns: Collection[str], values: Values) -> str:
-        """What to put after FROM for trades: `rows` (something to select from) with adjusted price and size."""
+    def rows(self, rows: str, where: str, columns: Collection[str], values: Values) -> str:
+        """What to put after FROM for trades: `rows` (something to select from) that meet `where` (empty: all), with
+        adjusted price and size.
+
+        Exact arithmetic on integers of 128 bits takes a second for a million rows; so each price that there is under a
+        factor is computed once, and joined.
+        """
         if self.kind == RAW:
-            return rows
-        return self._joined(rows, {name: 12 for name in ("price", "size") if name in columns}, {}, values)
+            return f"{rows}{where}"
+        found = f"(SELECT * FROM {rows}{where}) k2_row"
+        names = [name for name in ("price", "size") if name in columns]
+        replaced = ", ".join(
+            f"CASE WHEN k2_at IS NULL THEN k2_row.{name}::DECIMAL(38, 12) ELSE k2_{name}.k2_made END AS {name}"
+            for name in names
+        )
+        joins = " ".join(
+            f"LEFT JOIN ({self._each(name, found)}) k2_{name} "
+            f"ON k2_{name}.k2_under = k2_at AND k2_{name}.k2_given = k2_row.{name}"
+            for name in names
+        )
+        return (
+            f"(SELECT k2_row.*{replaced and f' REPLACE ({replaced})'}, {values.bind(self.kind)}::VARCHAR AS adjustment "
+            f"FROM {found} LEFT JOIN {_FRAME} ON {_UNDER} {joins})"
+        )
+
+    def _each(self, name: str, rows: str) -> str:
+        """Every price or size under a factor, and what it becomes."""
+        distinct = f"SELECT DISTINCT k2_at AS k2_under, {name} AS k2_given FROM {rows} JOIN {_FRAME} ON {_UNDER}"
+        return (
+            f"SELECT k2_under, k2_given, {self._scaled(name, 'k2_given', 8, 12)} AS k2_made "
+            f"FROM ({distinct}) JOIN {_FRAME} ON k2_at = k2_under"
+        )
 
     def needed(self, columns: Sequence[str]) -> tuple[str, ...]:
         """The columns that bars with `columns` must have to be adjusted."""
@@ -94,26 +125,28 @@ class Adjustment:
         return self.on(replace(planned, text=text, values=values.bound))
 
     def _joined(self, rows: str, to: Mapping[str, int], given: Mapping[str, int], values: Values) -> str:
-        adjusted = (f"{self._scaled(name, given.get(name, 8), scale)} AS {name}" for name, scale in to.items())
+        adjusted = (
+            f"{self._scaled(name, f'k2_row.{name}', given[name], scale)} AS {name}" for name, scale in to.items()
+        )
         replaced = f" REPLACE ({', '.join(adjusted)})" if to else ""
         return (
             f"(SELECT k2_row.*{replaced}, {values.bind(self.kind)}::VARCHAR AS adjustment FROM {rows} k2_row "
-            f"LEFT JOIN {_FRAME} k2_by ON k2_by.k2_symbol = k2_row.symbol AND k2_by.k2_venue = k2_row.venue "
-            "AND (k2_by.k2_first IS NULL OR k2_row.session >= k2_by.k2_first) AND k2_row.session < k2_by.k2_until)"
+            f"LEFT JOIN {_FRAME} ON {_UNDER})"
         )
 
-    def _scaled(self, name: str, scale: int, to: int) -> str:
+    def _scaled(self, name: str, column: str, scale: int, to: int) -> str:
         kind = {"volume": "size", "size": "size", "notional": "money"}.get(name, "price")
         top, bottom = (f"coalesce(k2_{kind}_{end}, 1)::HUGEINT" for end in ("n", "d"))
-        return scaled(f"k2_row.{name}", top, bottom, scale, to)
+        return scaled(column, top, bottom, scale, to)
 
     def _frame(self) -> pa.Table:
         import pyarrow as pa
 
         ends = [(f"k2_{kind}_{end}", pa.int64()) for kind in ("price", "size", "money") for end in ("n", "d")]
         texts, days = [("k2_symbol", pa.string()), ("k2_venue", pa.string())], [pa.field("k2_first", pa.date32())]
-        schema = pa.schema([*texts, *days, ("k2_until", pa.date32()), *ends])
-        return pa.Table.from_pylist([_row(each) for each in self.factors], schema=schema)
+        schema = pa.schema([("k2_at", pa.int64()), *texts, *days, ("k2_until", pa.date32()), *ends])
+        rows = [{"k2_at": at, **_row(each)} for at, each in enumerate(self.factors)]
+        return pa.Table.from_pylist(rows, schema=schema)
 
 
 def _row(each: Factors) -> dict[str, object]:

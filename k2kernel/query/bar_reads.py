@@ -139,11 +139,15 @@ class BarReads(Reads):
         venue: str | None = None,
         eligible: str = "venue",
         hours: str = "all",
+        adjustment: str = "raw",
         as_of: AsOfLike = None,
         known_at: Moment = None,
         clock: str = "ingest",
     ) -> Summary:
-        """One session of one instrument; without trades in it the record has null prices and counts the quotes."""
+        """One session of one instrument; without trades in it the record has null prices and counts the quotes.
+
+        `eligible`, `hours` and `adjustment` are those of `bars`.
+        """
         day = parse_sessions(session)
         if day.first != day.last:
             raise InvalidParameter("session", session, "is more than one session", "Use bars with interval='session'")
@@ -152,9 +156,11 @@ class BarReads(Reads):
         wanted = self._of_any(None, symbol, venue, Range(day), parse_when(as_of, known_at, clock))
         wanted = self._within(wanted, hours)
         of = "trades" if wanted.pinned.name == "trades" else "mid"
-        spec = BarSpec(WHOLE_SESSION, of, (*bar_columns(of, None), "first", "last"), eligible)
-        found = self._database.arrow(self._bar_engine.plan(wanted.pinned, wanted.selection, spec).query()).to_pylist()
-        said = {**wanted.within, "unknown_conditions": self._unknown_conditions(wanted, day.first, eligible)}
+        by, columns = self._adjustment(adjustment, wanted), (*bar_columns(of, None), "first", "last")
+        plan = self._bar_engine.plan(wanted.pinned, wanted.selection, BarSpec(WHOLE_SESSION, of, columns, eligible))
+        found = self._database.arrow(by.bars(plan.query(), WHOLE_SESSION, of, columns)).to_pylist()
+        unknown = self._unknown_conditions(wanted, day.first, eligible)
+        said = {**wanted.within, "unknown_conditions": unknown, "adjustment": adjustment}
         if found:
             return Summary.of_bar(found[0], of, wanted.pinned.snapshot_id, **said)
         return self._without_trades(wanted, day.first, eligible, said)

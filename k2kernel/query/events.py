@@ -50,8 +50,8 @@ class Events:
         conditions = self.selection.conditions(values) + (self._after(after, values) if after else [])
         marked = ("conditions",) if self.selection.hours is not None else ()
         rows = scan.of(*self.names, *marked).relation(self.raw, values.bind)
-        text = f"SELECT {', '.join(names)} FROM {self.by.rows(rows, self.names, values)}"
-        text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        text = f"SELECT {', '.join(names)} FROM {self.by.rows(rows, where, self.names, values)}"
         text += f" ORDER BY {self._order(scan)}"
         text += f" LIMIT {values.bind(most)}" if most is not None else ""
         return self.by.on(query(text, values, scan))

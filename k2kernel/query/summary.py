@@ -19,7 +19,8 @@ class Summary:
     Prices and sums are exact decimals, `vwap` is rounded half to even at twelve. `first` and `last` are the UTC times
     of the first and last trade. Without trades `trade_count` is 0 and prices, sums and times are None; `quote_count`
     then says how many quotes there are (None: they were not counted, because there are trades). Of an instrument that
-    has no trades at all, `of` is `mid`: prices and times are then those of its quotes.
+    has no trades at all, `of` is `mid`: prices and times are then those of its quotes. With an `adjustment` prices are
+    rounded at twelve decimals, too.
     """
 
     symbol: str
@@ -42,6 +43,7 @@ class Summary:
     notes: tuple[str, ...] = ()
     unknown_conditions: tuple[str, ...] = ()
     of: str = "trades"
+    adjustment: str = "raw"
 
     def _repr_html_(self) -> str:
         return record(facts(self), f"{self.symbol} on {self.venue}, {self.session}")
