@@ -34,6 +34,13 @@ def bench() -> Workbench:
     return k2.connect(".k2").init()
 
 
+LABELS = {
+    *("action", "back", "error", "event", "how", "method"),
+    *("outcome", "route", "state", "status", "table", "version"),
+}
+"""Labels of few values."""
+
+
 def values(text: bytes) -> dict[str, float]:
     """Each series of Prometheus' text format with its value."""
     lines = (line for line in text.decode().splitlines() if not line.startswith("#"))
@@ -90,7 +97,20 @@ def test_names_end_in_what_they_count_and_labels_are_few() -> None:
         assert re.fullmatch(r"(k2|process)_[a-z_]*[a-z]", each.name)
         assert not each.name.endswith(("_total", "_count", "_ms", "_milliseconds"))
         assert isinstance(each, Histogram) is not isinstance(each, Counter | Gauge)
-        labels = {"action", "back", "error", "event", "how", "method", "outcome", "route", "state", "status", "table", "version"}
+        labels = {
+            "action",
+            "back",
+            "error",
+            "event",
+            "how",
+            "method",
+            "outcome",
+            "route",
+            "state",
+            "status",
+            "table",
+            "version",
+        }
         assert set(each.label_names) <= labels
 
 
