@@ -146,6 +146,6 @@ def spark(values: Sequence[Any], width: int = 76, height: int = 18) -> str:
 def button(name: str, act: Callable[..., Any], **how: Any) -> pn.widgets.Button:
     """A button."""
     how = {"margin": (0, 6, 0, 0), **how}
-    made = pn.widgets.Button(name=name, stylesheets=[style("widget")], **how)
+    made = pn.widgets.Button(label=name, stylesheets=[style("widget")], **how)
     made.on_click(act)
     return made

@@ -24,7 +24,7 @@ _PAGE = """
 <style>THE_STYLE</style>
 <script>document.documentElement.dataset.theme = "THE_THEME"</script>
 {% endblock %}
-{% block contents %}{{ embed(roots.root) }}{% endblock %}
+{% block contents %}{% for root in roots %}{{ embed(root) }}{% endfor %}{% endblock %}
 """
 
 
@@ -37,7 +37,7 @@ def open_dashboard(app: FastAPI) -> pn.viewable.Viewable | pn.Template:
     state = State.of_address(words)
     board = Dashboard(app.state.store, context.pages, ASKING.get(), state)
     page = _PAGE.replace("THE_STYLE", looks.style("desk")).replace("THE_THEME", state.theme)
-    template = pn.Template(page)
+    template = pn.Template(page, location=True)
     template.add_panel("root", board.root)
     pn.state.onload(board.open)
     pn.state.on_session_destroyed(lambda _: board.close())

@@ -76,11 +76,11 @@ class Dashboard:
             looks.html(width=600, sizing_mode="fixed", height=30),
         )
         self._moment = pn.widgets.DiscreteSlider(
-            name="", options=[_NOW], value=_NOW, sizing_mode="stretch_width", stylesheets=[looks.style("widget")],
+            label="", options=[_NOW], value=_NOW, sizing_mode="stretch_width", stylesheets=[looks.style("widget")],
             margin=(8, 16, 0, 4), show_value=False, bar_color="#4f9be0",
         )  # fmt: skip
         self._live = pn.widgets.Toggle(
-            name="live", value=self.state.live, width=64, stylesheets=[looks.style("widget")], margin=(2, 6, 0, 0)
+            label="live", value=self.state.live, width=64, stylesheets=[looks.style("widget")], margin=(2, 6, 0, 0)
         )
         self._live.param.watch(lambda event: self.state.param.update(live=event.new), "value")
         self._moment.param.watch(self._travelled, "value")
@@ -225,7 +225,7 @@ def _select(board: Dashboard, name: str, width: int, options: list[str] | None =
     value = getattr(board.state, name)
     known = options if options is not None else [value]
     made = pn.widgets.Select(
-        name=name, options=known if value in known else [*known, value], value=value, width=width,
+        label=name, options=known if value in known else [*known, value], value=value, width=width,
         stylesheets=[looks.style("widget")], margin=(0, 0, 0, 8),
     )  # fmt: skip
 

@@ -63,7 +63,7 @@ async def get_summary(
 
 
 def _states(bench: Workbench, as_of: Any, key: Key) -> dict[str, int]:
-    """The snapshots that a summary may be of: trades, and quotes where the key may read them."""
+    """The snapshots that a summary may be of: trades, or where there are none quotes, if the key may read them."""
     kinds = [kind for kind in ("trades", "quotes") if key.tables is None or kind in key.tables] or ["trades"]
     found = {kind: bench.lake.head(kind) for kind in kinds} if as_of is None else bench.at(as_of).states
     return {kind: pin for kind in kinds if (pin := found.get(kind)) is not None}

@@ -27,9 +27,9 @@ class Corrections:
         self._shell = shell
         style = {"stylesheets": [looks.style("widget")], "margin": (0, 12, 0, 0)}
         self._at = pn.widgets.TextInput(
-            name="known at (a time with zone)", placeholder="2014-03-11T12:00:00+11:00", width=260, **style
+            label="known at (a time with zone)", placeholder="2014-03-11T12:00:00+11:00", width=260, **style
         )
-        self._clock = pn.widgets.Select(name="by", options=["ingest", "recv", "event"], width=100, **style)
+        self._clock = pn.widgets.Select(label="by", options=["ingest", "recv", "event"], width=100, **style)
         for widget in (self._at, self._clock):
             widget.param.watch(lambda _: self._again(), "value")
         self._then, self._bars, self._none = looks.html(), looks.html(), looks.html()

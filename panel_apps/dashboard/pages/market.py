@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -57,16 +58,12 @@ class Market:
 
     def read(self, desk: Desk) -> dict[str, Any]:
         """Each part on its own: one that fails says so in its place."""
-        words = {**desk.words, "eligible": desk.eligible, "adjustment": desk.adjustment}
         kind = desk.table
         return {
             "universe": attempt(desk.universe),
             "summary": attempt(desk.summary),
             "facts": attempt(lambda: _facts(desk)),
             "book": attempt(desk.book),
-            "candles": self._chart(lambda: plots.candles(desk.view, desk.symbol, desk.interval, **words), 310, 80),
-            "quotes": self._chart(lambda: plots.quotes(desk.view, desk.symbol, **desk.words), 140, 70, robust=True),
-            "imbalance": self._chart(lambda: plots.imbalance(desk.view, desk.symbol, **desk.words), 110),
             "tape": attempt(lambda: (kind, desk.events(kind, _LAST).rows.to_pylist())),
         }
 
@@ -78,15 +75,24 @@ class Market:
         facts = found["facts"]
         self._badges.object = looks.problem(str(facts)) if isinstance(facts, K2Error) else facts
         self._book.object = _book(desk, found["book"])
-        for pane, name in ((self._candles, "candles"), (self._quotes, "quotes"), (self._imbalance, "imbalance")):
-            self._show_chart(pane, found[name])
         self._show_tape(desk, found["tape"])
+        self._draw(desk)
 
-    def _chart(self, make: Callable[[], Any], *heights: int, robust: bool = False) -> Any:
-        return attempt(lambda: charts.drawn(make, heights, self._shell.state.theme, robust=robust))
+    def _draw(self, desk: Desk) -> None:
+        """The charts, one after another, once the figures are there."""
+        words = {**desk.words, "eligible": desk.eligible, "adjustment": desk.adjustment}
+        view, symbol = desk.view, desk.symbol
+        self._chart(self._candles, lambda: plots.candles(view, symbol, desk.interval, **words), 310, 80)
+        self._chart(self._quotes, lambda: plots.quotes(view, symbol, **desk.words), 140, 70, robust=True)
+        self._chart(self._imbalance, lambda: plots.imbalance(view, symbol, **desk.words), 110)
+
+    def _chart(self, pane: pn.pane.Bokeh, make: Callable[[], Any], *heights: int, robust: bool = False) -> None:
+        theme = self._shell.state.theme
+        read = partial(attempt, lambda: charts.drawn(make, heights, theme, robust=robust))
+        self._shell.work(read, partial(self._show_chart, pane))
 
     def _show_chart(self, pane: pn.pane.Bokeh, chart: Any) -> None:
-        failed = isinstance(chart, K2Error)
+        failed = isinstance(chart, Exception)
         self._notes[pane].object = looks.none(str(chart)) if failed else ""
         pane.visible = not failed
         if not failed:

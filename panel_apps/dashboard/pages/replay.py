@@ -61,7 +61,7 @@ class Replayed:
         if self._ticking is not None or self._running is None:
             self._stop()
             return
-        self._play.name = "❚❚ pause"
+        self._play.label = "❚❚ pause"
         self._running.resume()
         self._ticking = pn.state.add_periodic_callback(self._tick, _TICK_MS)
 
@@ -69,7 +69,7 @@ class Replayed:
         if self._ticking is not None:
             self._ticking.stop()
         self._ticking = None
-        self._play.name = "▶ play"
+        self._play.label = "▶ play"
 
     def _tick(self) -> None:
         running = self._running

@@ -28,7 +28,7 @@ class Tape:
         self._next: Any = None
         style = {"stylesheets": [looks.style("widget")], "margin": (0, 12, 0, 0)}
         self._kind = pn.widgets.RadioButtonGroup(options=["trades", "quotes"], **style)
-        self._raw = pn.widgets.Toggle(name="every row received", **style)
+        self._raw = pn.widgets.Toggle(label="every row received", **style)
         self._kind.param.watch(self._again, "value")
         self._raw.param.watch(self._again, "value")
         self._newer = looks.button("< newer", lambda _: self._turn(back=True))
