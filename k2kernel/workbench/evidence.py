@@ -27,6 +27,7 @@ from k2kernel.workbench.view import View
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
     from k2kernel.query import Result
 
@@ -100,10 +101,20 @@ class Evidence:
                 "snapshots"
             ]:
                 yield "asked again, it is of another state"
-            if _digest(_csv(again)) != self.facts["files"][ROWS]:
-                yield "asked again, the answer has other rows"
+            yield from self._others(again)
         except K2Error as error:
             yield f"it cannot be asked again: {error}"
+
+    def _others(self, again: Result) -> Iterator[str]:
+        """What of the files an answer does not have; the rows of a statement may come in any order."""
+        rows, lines = (Path(self.folder) / name for name in (ROWS, LINES))
+        statement, table = self.facts["verb"] == "sql", again.to_arrow()
+        if rows.exists() and not _same(rows.read_bytes(), _csv(table), any_order=statement):
+            yield "asked again, the answer has other rows"
+        if lines.exists() and not statement:
+            found = _lines(self.bench, again, table, from_json(self.facts["asked"]), self.facts["snapshots"])
+            if found is None or found.write_csv().encode() != lines.read_bytes():
+                yield "asked again, the rows are of other lines"
 
 
 def evidence(bench: Reads, result: Result, folder: str | Path | None = None) -> Evidence:
@@ -117,7 +128,7 @@ def evidence(bench: Reads, result: Result, folder: str | Path | None = None) -> 
     snapshots = {name: None if pin is None else str(pin) for name, pin in result.snapshots.items()}
     kept = {name: value for name, value in words.items() if name != "as_of"}
     asked, table = to_json(kept), result.to_arrow()
-    lines = _lines(bench, result, kept, snapshots)
+    lines = _lines(bench, result, table, kept, snapshots)
     place.mkdir(parents=True)
     contents = {
         ROWS: _encoded(table.to_batches(), "csv", table.schema),
@@ -157,7 +168,7 @@ def ask(bench: Reads, verb: str, words: Mapping[str, Any], snapshots: Mapping[st
 
 
 def _lines(
-    bench: Reads, result: Result, words: Mapping[str, Any], snapshots: Mapping[str, str | None]
+    bench: Reads, result: Result, table: pa.Table, words: Mapping[str, Any], snapshots: Mapping[str, str | None]
 ) -> pl.DataFrame | None:
     """Row (from 0; null for events behind an aggregate), file and line of each row; None where they are not known."""
     import polars as pl
@@ -167,7 +178,7 @@ def _lines(
     if not own and verb in ("trades", "quotes"):
         found = ask(bench, verb, {**words, "columns": ["source", "source_offset"]}, snapshots).to_polars()
     elif own:
-        found = result.to_polars().select("source", "source_offset")
+        found = pl.DataFrame(table.select(["source", "source_offset"]))  # not read again: SQL may have no order
     elif verb in ("bars", "spread_summary", "turnover"):
         chosen = {name: value for name, value in words.items() if name in _EVENTS}
         tables = [name for name in ("trades", "quotes") if name in snapshots]
@@ -199,8 +210,11 @@ def _policies(bench: Reads, table: Any) -> dict[str, Any]:
     return {name: json.loads(json.dumps(asdict(known[name]), default=str)) for name in sorted(named & known.keys())}
 
 
-def _csv(result: Result) -> bytes:
-    table = result.to_arrow()
+def _same(kept: bytes, again: bytes, *, any_order: bool) -> bool:
+    return kept == again or (any_order and sorted(kept.splitlines()) == sorted(again.splitlines()))
+
+
+def _csv(table: pa.Table) -> bytes:
     return _encoded(table.to_batches(), "csv", table.schema)
 
 
