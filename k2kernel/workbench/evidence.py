@@ -97,9 +97,7 @@ class Evidence:
     def _differs(self) -> Iterator[str]:
         try:
             again = ask(self.bench, self.facts["verb"], from_json(self.facts["asked"]), self.facts["snapshots"])
-            if {name: None if pin is None else str(pin) for name, pin in again.snapshots.items()} != self.facts[
-                "snapshots"
-            ]:
+            if _texts(again.snapshots) != self.facts["snapshots"]:
                 yield "asked again, it is of another state"
             yield from self._others(again)
         except K2Error as error:
@@ -125,7 +123,7 @@ def evidence(bench: Reads, result: Result, folder: str | Path | None = None) -> 
     place = _folder(bench, verb) if folder is None else Path(folder).absolute()
     if place.exists():
         raise FileFault(str(place), "exists already", "Evidence is written once: name another folder")
-    snapshots = {name: None if pin is None else str(pin) for name, pin in result.snapshots.items()}
+    snapshots = _texts(result.snapshots)
     kept = {name: value for name, value in words.items() if name != "as_of"}
     asked, table = to_json(kept), result.to_arrow()
     lines = _lines(bench, result, table, kept, snapshots)
@@ -201,6 +199,11 @@ def _files(bench: Reads, snapshots: Mapping[str, str | None]) -> pl.DataFrame:
     history = (ingest for name, pin in pins for ingest in bench.lake.provenance(name, int(pin)))
     names = {source.digest: source.name for ingest in history for source in ingest.sources}
     return pl.DataFrame({"source": list(names), "file": list(names.values())}, {"source": pl.String, "file": pl.String})
+
+
+def _texts(snapshots: Mapping[str, int | None]) -> dict[str, str | None]:
+    """Ids as texts, which no reader of JSON rounds."""
+    return {name: None if pin is None else str(pin) for name, pin in snapshots.items()}
 
 
 def _policies(bench: Reads, table: Any) -> dict[str, Any]:
