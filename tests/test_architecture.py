@@ -109,6 +109,7 @@ HOMES = {
         "schemas",
         "sinks",
         "sources",
+        "workbench",
     },
     "pydantic": {
         "config",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 import k2kernel as k2
+from k2kernel.cli import main
 from k2kernel.sample import generate
 from k2kernel.workbench import Evidence
 from k2kernel.workbench.evidence import _seal
@@ -95,9 +98,19 @@ def _sealed_again(folder: Path) -> None:
     (folder / "evidence.json").write_text(json.dumps(facts))
 
 
+def _lines_sealed_again(folder: Path) -> None:
+    text = (folder / "lines.csv").read_text()
+    (folder / "lines.csv").write_text(text.replace("trades-XASX", "trades-XNYS", 1))
+    facts = json.loads((folder / "evidence.json").read_text())
+    facts["files"]["lines.csv"] = sha256((folder / "lines.csv").read_bytes()).hexdigest()
+    facts["seal"] = _seal(facts)
+    (folder / "evidence.json").write_text(json.dumps(facts))
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
+        (_lines_sealed_again, "asked again, the rows are of other lines"),
         (_rows, "rows.csv was changed"),
         (_facts, "evidence.json was changed: it does not have its seal"),
         (_sealed_again, "asked again, the answer has other rows"),
@@ -116,6 +129,36 @@ def test_a_change_is_found(bench: k2.Workbench, tmp_path: Path, change: Callable
     assert fault in found
     if change is _sealed_again:
         assert any(each.startswith("its seal is") for each in found)
+
+
+def test_the_command_line_checks_evidence(
+    bench: k2.Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = bench.evidence(bench.bars("BHP", "1h", session="2024-03-04"), tmp_path / "kept")
+
+    def checked() -> tuple[object, str, str]:
+        words = ["k2", "run", "--verify", kept.folder, "--home", str(bench.settings.home)]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    code, out, err = checked()
+    assert (code, err) == (0, "")
+    assert kept.seal in out
+    (tmp_path / "kept" / "rows.csv").chmod(0o644)
+    _rows(tmp_path / "kept")
+    code, _, err = checked()
+    assert code == 1
+    assert "rows.csv was changed" in err
+
+
+def test_an_answer_of_a_cell_is_evidence_too(bench: k2.Workbench, tmp_path: Path) -> None:
+    shell = InteractiveShell()
+    shell.user_ns |= {"wb": bench, "s": "BHP"}
+    shell.run_line_magic("load_ext", "k2kernel")
+    shell.run_cell_magic("k2sql", "--out kept", "SELECT source, source_offset, price FROM trades WHERE symbol = $s")
+    assert bench.evidence(shell.user_ns["kept"], tmp_path / "kept").faults() == []
 
 
 def test_what_cannot_be_evidence_says_why(bench: k2.Workbench, tmp_path: Path) -> None:

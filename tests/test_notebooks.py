@@ -83,6 +83,7 @@ def in_one_kernel(paths: list[Path], folder: Path) -> Path:
     return folder / "all.ipynb"
 
 
+@pytest.mark.timeout(600)
 def test_every_notebook_runs(tmp_path: Path) -> None:
     paths = [path for path in NOTEBOOKS if path.stem != STREAM]
     result = NotebookRun(in_one_kernel(paths, tmp_path), LIMIT_S).execute()

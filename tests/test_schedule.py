@@ -186,6 +186,21 @@ def test_a_failure_is_told_to_the_webhook(
     assert [(line["job"], line["status"]) for line in json.loads(capsys.readouterr().out)] == [("gone", "failed")] * 2
 
 
+def test_the_next_times_are_shown(
+    bench: k2.Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = '[b]\nwhen = "0 5 1 1 *"\nmaintain = "all"\n[a]\nwhen = "after XNYS close"\nnotebook = "day.ipynb"'
+    (tmp_path / "schedules.toml").write_text(jobs)
+    monkeypatch.setattr(sys, "argv", ["k2", "schedule", "--show", "--home", str(bench.settings.home)])
+    with pytest.raises(SystemExit):
+        main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines == sorted(lines)
+    assert sum("05:00:00 UTC  b  maintain all" in line for line in lines) == 3
+    assert sum(f"UTC  a  {tmp_path / 'day.ipynb'}" in line for line in lines) == 3
+
+
 def test_a_schedule_does_each_job_when_it_is_due_and_stops(bench: k2.Workbench) -> None:
     heard: list[runs.Run] = []
     job = runs.Job("upkeep", "* * * * *", maintain="trades")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 from k2kernel.errors import K2Error, MissingExtra
+from k2kernel.metrics import METRICS
 from k2kernel.runs.plan import Job, Times
 from k2kernel.runs.record import Run, packages
 from k2kernel.runs.run import again, new_folder, run
@@ -206,4 +207,5 @@ def _ended(  # noqa: PLR0917 - the facts of a record
         **marks,
     )
     done.save()
+    METRICS.runs.labels(done.status).inc()
     return done

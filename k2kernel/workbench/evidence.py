@@ -27,6 +27,7 @@ from k2kernel.workbench.view import View
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
     from k2kernel.query import Result
 
@@ -96,14 +97,22 @@ class Evidence:
     def _differs(self) -> Iterator[str]:
         try:
             again = ask(self.bench, self.facts["verb"], from_json(self.facts["asked"]), self.facts["snapshots"])
-            if {name: None if pin is None else str(pin) for name, pin in again.snapshots.items()} != self.facts[
-                "snapshots"
-            ]:
+            if _texts(again.snapshots) != self.facts["snapshots"]:
                 yield "asked again, it is of another state"
-            if _digest(_csv(again)) != self.facts["files"][ROWS]:
-                yield "asked again, the answer has other rows"
+            yield from self._others(again)
         except K2Error as error:
             yield f"it cannot be asked again: {error}"
+
+    def _others(self, again: Result) -> Iterator[str]:
+        """What of the files an answer does not have; the rows of a statement may come in any order."""
+        rows, lines = (Path(self.folder) / name for name in (ROWS, LINES))
+        statement, table = self.facts["verb"] == "sql", again.to_arrow()
+        if rows.exists() and not _same(rows.read_bytes(), _csv(table), any_order=statement):
+            yield "asked again, the answer has other rows"
+        if lines.exists() and not statement:
+            found = _lines(self.bench, again, table, from_json(self.facts["asked"]), self.facts["snapshots"])
+            if found is None or found.write_csv().encode() != lines.read_bytes():
+                yield "asked again, the rows are of other lines"
 
 
 def evidence(bench: Reads, result: Result, folder: str | Path | None = None) -> Evidence:
@@ -114,10 +123,10 @@ def evidence(bench: Reads, result: Result, folder: str | Path | None = None) -> 
     place = _folder(bench, verb) if folder is None else Path(folder).absolute()
     if place.exists():
         raise FileFault(str(place), "exists already", "Evidence is written once: name another folder")
-    snapshots = {name: None if pin is None else str(pin) for name, pin in result.snapshots.items()}
+    snapshots = _texts(result.snapshots)
     kept = {name: value for name, value in words.items() if name != "as_of"}
     asked, table = to_json(kept), result.to_arrow()
-    lines = _lines(bench, result, kept, snapshots)
+    lines = _lines(bench, result, table, kept, snapshots)
     place.mkdir(parents=True)
     contents = {
         ROWS: _encoded(table.to_batches(), "csv", table.schema),
@@ -157,7 +166,7 @@ def ask(bench: Reads, verb: str, words: Mapping[str, Any], snapshots: Mapping[st
 
 
 def _lines(
-    bench: Reads, result: Result, words: Mapping[str, Any], snapshots: Mapping[str, str | None]
+    bench: Reads, result: Result, table: pa.Table, words: Mapping[str, Any], snapshots: Mapping[str, str | None]
 ) -> pl.DataFrame | None:
     """Row (from 0; null for events behind an aggregate), file and line of each row; None where they are not known."""
     import polars as pl
@@ -167,7 +176,7 @@ def _lines(
     if not own and verb in ("trades", "quotes"):
         found = ask(bench, verb, {**words, "columns": ["source", "source_offset"]}, snapshots).to_polars()
     elif own:
-        found = result.to_polars().select("source", "source_offset")
+        found = pl.DataFrame(table.select(["source", "source_offset"]))  # not read again: SQL may have no order
     elif verb in ("bars", "spread_summary", "turnover"):
         chosen = {name: value for name, value in words.items() if name in _EVENTS}
         tables = [name for name in ("trades", "quotes") if name in snapshots]
@@ -192,6 +201,11 @@ def _files(bench: Reads, snapshots: Mapping[str, str | None]) -> pl.DataFrame:
     return pl.DataFrame({"source": list(names), "file": list(names.values())}, {"source": pl.String, "file": pl.String})
 
 
+def _texts(snapshots: Mapping[str, int | None]) -> dict[str, str | None]:
+    """Ids as texts, which no reader of JSON rounds."""
+    return {name: None if pin is None else str(pin) for name, pin in snapshots.items()}
+
+
 def _policies(bench: Reads, table: Any) -> dict[str, Any]:
     """The rules of the policies that the rows name in `eligible`."""
     named = set(table["eligible"].to_pylist()) if "eligible" in table.column_names else set()
@@ -199,8 +213,11 @@ def _policies(bench: Reads, table: Any) -> dict[str, Any]:
     return {name: json.loads(json.dumps(asdict(known[name]), default=str)) for name in sorted(named & known.keys())}
 
 
-def _csv(result: Result) -> bytes:
-    table = result.to_arrow()
+def _same(kept: bytes, again: bytes, *, any_order: bool) -> bool:
+    return kept == again or (any_order and sorted(kept.splitlines()) == sorted(again.splitlines()))
+
+
+def _csv(table: pa.Table) -> bytes:
     return _encoded(table.to_batches(), "csv", table.schema)
 
 
