@@ -97,21 +97,7 @@ def test_names_end_in_what_they_count_and_labels_are_few() -> None:
         assert re.fullmatch(r"(k2|process)_[a-z_]*[a-z]", each.name)
         assert not each.name.endswith(("_total", "_count", "_ms", "_milliseconds"))
         assert isinstance(each, Histogram) is not isinstance(each, Counter | Gauge)
-        labels = {
-            "action",
-            "back",
-            "error",
-            "event",
-            "how",
-            "method",
-            "outcome",
-            "route",
-            "state",
-            "status",
-            "table",
-            "version",
-        }
-        assert set(each.label_names) <= labels
+        assert set(each.label_names) <= LABELS
 
 
 def test_a_load_and_what_is_asked_of_it_are_counted(bench: Workbench) -> None:
