@@ -112,10 +112,13 @@ class Desk:
     adjustment: str = "raw"
     zone: str = "venue"
 
+    def __post_init__(self) -> None:
+        """What others have read is kept, so the key is looked at before anything is asked."""
+        self.key.check(dict.fromkeys(("trades", "quotes")))
+
     @cached_property
     def view(self) -> Any:
         """The read verbs at the state."""
-        self.key.check(dict.fromkeys(("trades", "quotes")))
         return self.store.bench.at(dict(self.states))
 
     def kept(self, what: str, make: Callable[[], T], *words: Any) -> T:
