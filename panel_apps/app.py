@@ -35,13 +35,13 @@ def make(settings: Settings, keys: Keys) -> Gate:
     return Gate(app, keys, logins, settings)
 
 
-def make_api(settings: Settings, signer: Signer) -> FastAPI:
+def make_api(settings: Settings, signer: Signer | None = None) -> FastAPI:
     """The routes of HTTP, without the gate."""
     app = FastAPI(
         title="k2kernel",
         version=__version__,
         summary="Trades and quotes of a lakehouse: pinned, exact, paged, replayed.",
-        lifespan=lambda app: _lifespan(app, settings, signer),
+        lifespan=lambda app: _lifespan(app, settings, signer or Signer(settings)),
         docs_url=None,
         redoc_url=None,
     )

@@ -183,6 +183,8 @@ def test_every_page_opens_dark_and_light(page: Page, server: Server) -> None:
         assert page.locator(".problem").count() == 0, page.locator(".problem").first.inner_text()
         grounds.add((theme, page.evaluate("getComputedStyle(document.body).backgroundColor")))
     assert len(grounds) == 2
+    page.goto("about:blank")
+    server.wait_for("k2_queries_running", 0, seconds=60)
 
 
 def test_the_docs_load_nothing_from_elsewhere(page: Page, server: Server) -> None:

@@ -112,10 +112,13 @@ class Desk:
     adjustment: str = "raw"
     zone: str = "venue"
 
+    def __post_init__(self) -> None:
+        """What others have read is kept, so the key is looked at before anything is asked."""
+        self.key.check(dict.fromkeys(("trades", "quotes")))
+
     @cached_property
     def view(self) -> Any:
         """The read verbs at the state."""
-        self.key.check(dict.fromkeys(("trades", "quotes")))
         return self.store.bench.at(dict(self.states))
 
     def kept(self, what: str, make: Callable[[], T], *words: Any) -> T:
@@ -191,7 +194,9 @@ class Desk:
         None where there is none.
         """
         return self.kept(
-            "universe", lambda: [row for venue in self._venues for row in self._traded(venue)], self.last_day
+            "universe",
+            lambda: [row for venue in self._venues for row in self._traded(venue)],
+            *(self.last_day, self.hours, self.eligible),
         )
 
     @property
@@ -206,7 +211,8 @@ class Desk:
         for of, table, count in (("trades", "trades", "n_trades"), ("mid", "quotes", "n_quotes")):
             if table in self.states:
                 columns = ["symbol", "session", "close", "volume", count]
-                found = self.view.bars(None, "session", of=of, venue=venue, session=span, columns=columns)
+                words = {"of": of, "venue": venue, "session": span, "hours": self.hours, "eligible": self.eligible}
+                found = self.view.bars(None, "session", **words, columns=columns)
                 bars += [{**row, "of": of} for row in found.to_arrow().to_pylist()]
         symbols = sorted({row["symbol"] for row in bars})
         return [_instrument(venue, symbol, [row for row in bars if row["symbol"] == symbol]) for symbol in symbols]

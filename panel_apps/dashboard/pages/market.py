@@ -33,7 +33,7 @@ class Market:
         self._universe = Grid(
             self._pick,
             ("close", "change", "volume"),
-            widths={"symbol": 80, "venue": 72, "close": 78, "change": 70},
+            widths={"symbol": 74, "venue": 66, "close": 78, "change": 66},
             height=200,
         )
         self._days = Grid(self._pick_day, ("close", "change", "volume"), height=190)

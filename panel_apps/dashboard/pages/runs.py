@@ -9,7 +9,7 @@ from typing import Any
 import panel as pn
 
 from k2kernel.errors import K2Error
-from k2kernel.runs import Run
+from k2kernel.runs import Run, history
 from panel_apps.dashboard import looks
 from panel_apps.dashboard.page import Grid, Shell, attempt
 from panel_apps.dashboard.store import Desk, Row
@@ -31,17 +31,19 @@ class Runs:
             pn.Column(looks.card(self._told, title="Run"), width=460), sizing_mode="stretch_width", margin=(8, 8, 0, 0),
         )  # fmt: skip
 
-    def read(self, desk: Desk) -> list[Run]:
-        """The runs that can be read."""
+    def read(self, desk: Desk) -> Any:
+        """The newest runs."""
         desk.key.check(desk.states)
-        return runs(desk.store.bench.settings.home / "runs")
+        return attempt(lambda: history(desk.store.bench)[:_MOST])
 
     def show(self, desk: Desk, found: list[Run] | K2Error) -> None:  # noqa: ARG002 - a page is given it
         """Fill the table."""
         made = [] if isinstance(found, K2Error) else found
-        self._none.object = "" if made else looks.none("No run yet: k2 run NOTEBOOK makes one.")
+        nothing = looks.none("No run yet: k2 run NOTEBOOK makes one, k2 schedule makes them when they are due.")
+        self._none.object = looks.problem(str(found)) if isinstance(found, K2Error) else "" if made else nothing
         shown = {
             "started (UTC)": [_time(run.started_at) for run in made],
+            "job": [run.job or "by hand" for run in made],
             "notebook": [Path(run.notebook).name for run in made],
             "change": [f'<span class="{"up" if run.error is None else "down"}">{run.status}</span>' for run in made],
             "cells": [str(len(run.cells)) for run in made],
@@ -54,17 +56,11 @@ class Runs:
         run: Run = row["run"]
         facts: list[tuple[str, Any]] = [("notebook", run.notebook), ("folder", run.folder), ("status", run.status)]
         facts += [("error", run.error)] if run.error else []
+        facts += [("job", f"{run.job}, due {run.due}, attempt {run.attempt}")] if run.job else []
         facts += [("parameters", looks.text(run.parameters)), ("digest", run.digest)]
         facts += [(f"{table} at", pin) for table, pin in run.snapshots.items() if pin]
         facts += [(name, number) for name, number in run.packages.items()]
         self._told.object = looks.table(["", ""], facts, ["quiet", "m"])
-
-
-def runs(folder: Path) -> list[Run]:
-    """The runs kept under a folder, the newest first; what is no run is left out."""
-    found = [attempt(lambda each=each: Run.load(each)) for each in folder.glob("*") if (each / "run.json").is_file()]  # type: ignore[misc]
-    kept = [run for run in found if isinstance(run, Run)]
-    return sorted(kept, key=lambda run: run.started_at, reverse=True)[:_MOST]
 
 
 def _time(text: str) -> str:
