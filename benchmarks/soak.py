@@ -46,7 +46,7 @@ GROWTH, SLACK_MB = 1.1, 64
 
 @dataclass
 class Soak:
-    """What was measured: seconds, rows, what was kept and done beside, and the memory of the last sink (MB, a sample a second)."""
+    """What was measured: seconds, rows, what was kept and done beside, MB of the last sink (a sample a second)."""
 
     seconds: float = 0
     rows: int = 0
