@@ -42,7 +42,7 @@ test-long: .venv/.dev .services  ## the tests that take minutes
 bench: .venv/.dev .services  ## measure against DuckDB and Polars; ROWS=1000000 for a quick look, JSON=file to keep it
 	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
 
-soak: .venv/.dev .services  ## a stream at full load, whose memory must not grow; DURATION=1800 seconds
+soak: .venv/.dev .services  ## a stream at full load, maintained, asked, replayed and killed; DURATION=1800 seconds
 	$(BIN)/python -m benchmarks.soak --seconds $(or $(DURATION),1800) $(if $(JSON),--json "$(JSON)")
 
 lint: .venv/.dev

@@ -1,7 +1,8 @@
 """`python -m benchmarks.soak`: a sink at full load for as long as wanted, whose memory must not grow.
 
-One process publishes without a pause, another is `k2 stream sink`. What the lake has is deleted from the topic, so that
-disks do not fill up. In the end every row must be in the lake, and the audit must say so.
+One process publishes without a pause, another is `k2 stream sink`, which is killed three times in the first third and
+started again. Beside them the table is maintained, asked and replayed. What the lake has is deleted from the topic, so
+that disks do not fill up. In the end every row must be in the lake, and the audit must say so.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 import k2kernel as k2
+from benchmarks.beside import Beside
 from benchmarks.streams import PARTITIONS, trades_of
 from k2kernel.config import Settings
 from k2kernel.services import LocalServices, Running
@@ -35,17 +37,25 @@ if TYPE_CHECKING:
 ROWS, LEAD, SAMPLE_S = 200_000, 1_000_000, 1.0
 """Rows that are published again and again, how many may be ahead of the lake, and the pause between samples."""
 
+_KILLS = 3
+"""How often the sink is killed, in each of the first tenths of the time."""
+
 GROWTH, SLACK_MB = 1.1, 64
 """How much the last third of the samples may be above the middle one; the first third is for warming up."""
 
 
 @dataclass
 class Soak:
-    """What was measured: seconds, rows, memory of the sink (MB resident, a sample a second)."""
+    """What was measured: seconds, rows, what was kept and done beside, MB of the last sink (a sample a second)."""
 
     seconds: float = 0
     rows: int = 0
     verdict: str = ""
+    kills: int = 0
+    files: int = 0
+    snapshots: int = 0
+    beside: dict[str, list[float]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
     samples: list[float] = field(default_factory=list)
 
     @property
@@ -67,7 +77,10 @@ class Soak:
     def __str__(self) -> str:
         pace = f"{self.rows:,} rows in {self.seconds:,.0f} s, {self.rows / max(self.seconds, 1):,.0f} rows/s"
         memory = f"{self.middle:,.0f} MB in the second third, {self.last:,.0f} MB in the last one"
-        return f"{pace}; {memory}: {'steady' if self.steady else 'GROWS'}; {self.verdict}"
+        kept = f"{self.files:,} files and {self.snapshots:,} snapshots kept, {self.kills} kills"
+        spent = [f"{name} {len(of):,} times, p50 {_ms(of, 50)}, p95 {_ms(of, 95)}" for name, of in self.beside.items()]
+        told = [pace, f"{memory}: {'steady' if self.steady else 'GROWS'}", kept, *spent, *self.faults, self.verdict]
+        return "; ".join(told)
 
 
 def soak(folder: Path, seconds: float) -> Soak:
@@ -83,19 +96,31 @@ def soak(folder: Path, seconds: float) -> Soak:
 
 
 def _under_load(folder: Path, home: Path, running: Running, seconds: float) -> Soak:
-    settings = Settings(home=home, kafka_bootstrap=running.bootstrap, schema_registry_url=running.registry_url)
+    kept = {"keep_last": 5, "keep_every": "30s", "keep_hourly": "0s", "keep_daily": "0s"}
+    reached = {"kafka_bootstrap": running.bootstrap, "schema_registry_url": running.registry_url}
+    settings = Settings.model_validate({"home": home, **reached, **kept})
     bench = k2.connect(settings=settings).init()
     frame, found = trades_of(folder, ROWS), Soak()
     with bench.producer(asset_class="soak", partitions=PARTITIONS) as producer:
         producer.send("trades", frame.head(1_000))
         (topic,) = producer.flush().delivered
     load = Load(bench, running, topic, sent=1_000)
+    begun = time.monotonic()
+    for part in range(1, _KILLS + 1):
+        with _sink(home, running, topic) as process:
+            load.until(begun + seconds * part / 10, frame, process.pid, found)
+            process.kill()
+            found.kills += 1
+    found.samples.clear()  # those of sinks that are gone
+    company = Beside(bench, found.beside, found.faults)
     with _sink(home, running, topic) as process:
-        begun = time.monotonic()
-        load.until(begun + seconds, frame, process.pid, found)
+        with company.at_work():
+            load.until(begun + seconds, frame, process.pid, found)
         found.seconds = time.monotonic() - begun
         load.drain(process)
     found.rows, audit = load.sent, bench.audit()
+    found.files = len(bench.lake.files("trades", bench.lake.head("trades")))
+    found.snapshots = len(bench.snapshots("trades"))
     held = sum(claim.end - claim.start for claim in bench.lake.offsets("trades").values())
     found.verdict = str(audit) if held == load.sent else f"LOST: {load.sent:,} were sent, {held:,} are there"
     return found
@@ -108,7 +133,8 @@ def _sink(home: Path, running: Running, topic: str) -> Iterator[subprocess.Popen
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
         process.wait(60)
 
 
@@ -152,6 +178,10 @@ class Load:
             time.sleep(SAMPLE_S)
 
 
+def _ms(seconds: list[float], share: int) -> str:
+    return f"{1_000 * statistics.quantiles([*seconds, *seconds[-1:]], n=100)[share - 1]:,.0f} ms"
+
+
 def resident_mb(pid: int) -> float:
     """The resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
@@ -169,7 +199,7 @@ def main() -> None:
     print(found)
     if chosen.json:
         chosen.json.write_text(json.dumps(asdict(found)), encoding="utf-8")
-    if not found.steady or not found.verdict.startswith("exactly once"):
+    if not found.steady or found.faults or not found.verdict.startswith("exactly once"):
         raise SystemExit(1)
 
 

@@ -23,6 +23,7 @@
     │   └── UnreadableData     a data file that the query needs cannot be read
     ├── SlowConsumer           a consumer that did not keep up with a replay
     ├── StorageFault           a file or folder of the lake cannot be used
+    ├── MovedLake              the files of the lake are not where its catalog says
     ├── CatalogUnreachable     the catalog that is configured does not answer
     ├── CommitConflict         another writer changed the table in a way that cannot be merged
     ├── UnsupportedTable       a table feature that reads cannot apply
@@ -248,6 +249,17 @@ class StorageFault(K2Error):
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
         super().__init__(f"{path} cannot be used: {reason}", "Make room or give access, and run the same again")
+
+
+class MovedLake(K2Error):
+    """The catalog names `path`, which is not there: locations are absolute, and the lake is at `warehouse` now."""
+
+    def __init__(self, path: str, warehouse: str) -> None:
+        self.path, self.warehouse = path, warehouse
+        super().__init__(
+            f"The catalog says that the tables are at {path}, and that is not there; the warehouse is {warehouse}",
+            "If it was moved, move it back, `k2 table export` each table, and `k2 table import` it in the new place",
+        )
 
 
 class CatalogUnreachable(K2Error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -193,6 +194,23 @@ def orphans(
 def rewrite_manifests(table: Table, dry_run: DryRun = False, output: Format = Output.table, home: Home = None) -> None:
     """Merge the manifests of the current state, which are read to plan a query."""
     _told([workbench(home).rewrite_manifests(table, dry_run=dry_run)], output)
+
+
+@app.command()
+def export(
+    table: Table,
+    folder: Annotated[Path, typer.Argument(help="a new one")],
+    as_of: AsOf = None,
+    home: Home = None,
+) -> None:
+    """Copy a state of TABLE to FOLDER: its rows, what they came from, and how far streams are."""
+    typer.echo(str(workbench(home).export(table, folder, as_of)))
+
+
+@app.command("import")
+def restore(folder: Annotated[Path, typer.Argument(help="of k2 table export")], home: Home = None) -> None:
+    """Bring an exported state back, into a lake whose table is empty, under a new snapshot id."""
+    typer.echo(str(workbench(home).restore(folder)))
 
 
 @app.command()

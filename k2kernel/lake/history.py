@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from k2kernel.lake.local_io import opened
@@ -79,31 +80,46 @@ class History:
 
 
 def log_rows(name: str, gone: Iterable[IcebergSnapshot], parents: Parents, history: History) -> pl.DataFrame:
-    """What `ingest_log` keeps of snapshots that are about to expire: a row a source, the first with everything."""
-    import polars as pl
-
+    """What `ingest_log` keeps of snapshots that are about to expire."""
     rows: list[dict[str, object]] = []
     for snapshot in gone:
         ingest, parent = history.of(snapshot), parents.true(snapshot.snapshot_id)
         keys = {} if snapshot.summary is None else snapshot.summary.additional_properties
         known = {key: value for key, value in keys.items() if key.startswith("k2.")}
         known |= {} if parent is None else {PARENT_KEY: str(parent)}
-        text: str | None = json.dumps(known, separators=(",", ":"))
-        for source in ingest.sources if ingest is not None and ingest.sources else (SourceRecord("", ""),):
-            rows.append(
-                {
-                    "table": name,
-                    "source": source.digest,
-                    "range_start": source.first,
-                    "range_end": source.last,
-                    "rows": source.rows,
-                    "rejected": source.rejected,
-                    "snapshot_id": snapshot.snapshot_id,
-                    "committed_at": committed_at(snapshot),
-                    "provenance": text,
-                }
-            )
-            text = None
+        sources = () if ingest is None else ingest.sources
+        rows += log_entries(name, snapshot.snapshot_id, committed_at(snapshot), sources, known)
+    return log_frame(rows)
+
+
+def log_entries(
+    name: str,
+    snapshot_id: int | None,
+    committed: datetime | None,
+    sources: Sequence[SourceRecord],
+    keys: Mapping[str, str],
+) -> list[dict[str, object]]:
+    """What `ingest_log` keeps of one commit: a row a source, the first with all `keys` of its summary."""
+    return [
+        {
+            "table": name,
+            "source": source.digest,
+            "range_start": source.first,
+            "range_end": source.last,
+            "rows": source.rows,
+            "rejected": source.rejected,
+            "snapshot_id": snapshot_id,
+            "committed_at": committed,
+            "provenance": None if number else json.dumps(keys, separators=(",", ":")),
+        }
+        for number, source in enumerate(sources or (SourceRecord("", ""),))
+    ]
+
+
+def log_frame(rows: Sequence[Mapping[str, object]]) -> pl.DataFrame:
+    """Rows of `ingest_log` in its types."""
+    import polars as pl
+
     return pl.DataFrame(rows, pl.Schema(TABLES[LOG].polars))
 
 

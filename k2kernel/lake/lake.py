@@ -14,7 +14,7 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 from k2kernel.cached import cached_property
-from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference, UnknownTable
+from k2kernel.errors import ExpiredReference, InvalidParameter, MovedLake, UnknownReference, UnknownTable
 from k2kernel.lake import commit, offsets, pins, snapshots
 from k2kernel.lake.append import Append
 from k2kernel.lake.catalog import connect, create_table, create_tables, metadata_location
@@ -87,6 +87,8 @@ class Lake:
     def _load(self, name: str) -> Table:
         try:
             return self.catalog.load_table((NAMESPACE, name))
+        except FileNotFoundError as exc:
+            raise MovedLake(str(exc.filename), self.settings.warehouse_path) from exc
         except NoSuchTableError as exc:
             if name in TABLES:  # the lake is older than the table
                 create_table(self.catalog, TABLES[name], self.settings)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAIN = "main"
 _MS = 1_000_000
 _NAME = re.compile(r"[a-z][a-z0-9._-]*")
-_PARENTS = "k2.parents"
+PARENTS = "k2.parents"
 """The table property that says on what the snapshots were built whose parents have expired."""
 
 
@@ -75,7 +75,7 @@ class Parents:
 
     def __init__(self, metadata: TableMetadata) -> None:
         self.snapshots = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
-        self._cut: dict[str, list[int | None]] = json.loads(metadata.properties.get(_PARENTS, "{}"))
+        self._cut: dict[str, list[int | None]] = json.loads(metadata.properties.get(PARENTS, "{}"))
 
     def true(self, snapshot_id: int) -> int | None:
         """The snapshot that this one was built on, kept or not."""
@@ -104,7 +104,7 @@ class Parents:
             if true is not None and (true in gone or true not in self.snapshots):
                 nearest = next((number for number in self.line(snapshot_id)[1:] if number not in gone), None)
                 cut[str(snapshot_id)] = [nearest, true]
-        return {_PARENTS: json.dumps(cut, separators=(",", ":"))}
+        return {PARENTS: json.dumps(cut, separators=(",", ":"))}
 
 
 def ancestors(metadata: TableMetadata, snapshot_id: int | None) -> list[IcebergSnapshot]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from k2kernel.ingest.publish import Sent
     from k2kernel.ingest.stream import Stream
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot, Upkeep
+    from k2kernel.lake.backup import Exported, Restored
     from k2kernel.profiles import Profile
     from k2kernel.query import Diff, Materialised, Result
     from k2kernel.sinks.kafka import Producer
@@ -327,6 +328,26 @@ class Workbench(Reads):
     def rewrite_manifests(self, table: str, *, dry_run: bool = False) -> Upkeep:
         """Merge the manifests of the current state, which are read to plan, in one snapshot without rows."""
         return self.lake.maintenance.rewrite_manifests(table, dry_run)
+
+    def export(self, table: str, folder: str | Path, as_of: AsOfLike = None) -> Exported:
+        """Copy a state of a table (None: the current one) to a new folder: its rows, what they came from, and how far
+        streams are.
+        """
+        from k2kernel.lake import backup
+
+        return backup.export(self.lake, table, self.lake.resolve(table, parse_as_of(as_of)), Path(folder))
+
+    def restore(self, folder: str | Path) -> Restored:
+        """Bring back what `export` wrote, into a lake (made where it is missing) whose table has no snapshot.
+
+        The snapshot gets an id of its own; the old one and the new one are kept in the lake's home. What was loaded
+        before is still known.
+        """
+        from k2kernel.lake import backup
+
+        if "lake" not in self.__dict__:
+            self.init()
+        return backup.restore(self.lake, Path(folder))
 
     def maintain(self, table: str | None = None, *, dry_run: bool = False) -> list[Upkeep]:
         """Compact, expire and remove orphans, of a table (None: of each), by the policy of the settings."""
