@@ -26,14 +26,25 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.stream_worker", "k2kernel.ingest.stream", "pyiceberg.catalog.sql", "duckdb"])
 
 
-def sink(home: Path, services: Services, topics: list[str], rows: int, fault: tuple[str, int] | None) -> BaseProcess:
-    """Start a sink that reads until the end of the topics, in batches of `rows`."""
-    process = _FORKS.Process(target=_work, args=(home, services, topics, rows, fault))
+def sink(  # noqa: PLR0917 - what the sink needs to know
+    home: Path,
+    services: Services,
+    topics: list[str],
+    rows: int,
+    fault: tuple[str, int] | None,
+    group: str | None = None,
+) -> BaseProcess:
+    """Start a sink that reads until the end of the topics, or as a member of `group` until it is killed, in batches of
+    `rows`.
+    """
+    process = _FORKS.Process(target=_work, args=(home, services, topics, rows, fault, group))
     process.start()
     return process
 
 
-def _work(home: Path, services: Services, topics: list[str], rows: int, fault: tuple[str, int] | None) -> None:
+def _work(  # noqa: PLR0917 - as sink
+    home: Path, services: Services, topics: list[str], rows: int, fault: tuple[str, int] | None, group: str | None
+) -> None:
     from k2kernel.errors import WriterFenced
     from k2kernel.ingest.stream import How, Stream
     from k2kernel.lake import Lake
@@ -42,7 +53,9 @@ def _work(home: Path, services: Services, topics: list[str], rows: int, fault: t
     if fault is not None:
         _prepare(*fault)
     try:
-        Stream(lake, services.bootstrap, services.registry_url, topics, how=How(rows=rows)).run(until_end=True)
+        how = How(rows=rows) if group is None else How(rows=rows, seconds=0.5)
+        stream = Stream(lake, services.bootstrap, services.registry_url, topics, group=group, how=how)
+        stream.run(until_end=group is None)
     except WriterFenced:
         os._exit(FENCED)
     os._exit(0)

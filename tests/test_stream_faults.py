@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.feeds import Feed
 from tests.stream_worker import FENCED, LOST_REPLY, STEPS, sink
-from tests.streams import Services
+from tests.streams import Kafka, Registry, Services, need_servers
 
 BATCH = 150
 
@@ -73,12 +75,48 @@ def test_two_writers_of_the_same_partitions(feed: Feed) -> None:
     feed.check()
 
 
-def wreck(feed: Feed) -> list[str]:
+@dataclass
+class Servers:
+    """A broker and a registry that may be struck: those of the other tests are not."""
+
+    kafka: Kafka
+    registry: Registry
+
+    @property
+    def services(self) -> Services:
+        return Services(self.kafka.bootstrap, self.registry.url)
+
+    def strike(self, accident: str, seconds: float) -> None:
+        """The broker crashes, or the registry goes away, and comes back."""
+        if accident == "broker":
+            self.kafka.restart(crash=True)
+            return
+        self.registry.stop()
+        time.sleep(seconds)
+        self.registry.start()
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    need_servers()
+    folder = tmp_path_factory.mktemp("struck")
+    found = Servers(Kafka(folder / "kafka"), Registry(folder / "registry"))
+    try:
+        found.kafka.start()
+        found.registry.start()
+        yield found
+    finally:
+        found.registry.stop()
+        found.kafka.stop()
+
+
+def wreck(feed: Feed, servers: Servers | None) -> list[str]:
     """A few random accidents, one after another, and what they were."""
     told = []
+    outages = [] if servers is None else ["broker", "registry"]
     for _ in range(feed.rng.randrange(2, 5)):
         feed.publish(feed.rng.randrange(1, 600), bad=feed.rng.randrange(0, 6))
-        accident = feed.rng.choice([*STEPS, LOST_REPLY, "two", "sleep"])
+        accident = feed.rng.choice([*STEPS, LOST_REPLY, "two", "sleep", *outages])
         number = feed.rng.randrange(1, 5)
         told.append(f"{accident} {number}")
         if accident == "two":
@@ -87,6 +125,13 @@ def wreck(feed: Feed) -> list[str]:
                 process.join(60)
         elif accident == "sleep":
             sleep_and_wake(feed, number / 20)
+        elif servers is not None and accident in outages:
+            struck = sink(feed.home, feed.services, [feed.topic], BATCH, None)
+            time.sleep(feed.rng.random())
+            servers.strike(accident, number / 2)
+            struck.join(90)
+            # One that begins while the broker is away says so and ends.
+            assert struck.exitcode in {0, 1}
         else:
             run(feed, accident, number)
     return told
@@ -105,9 +150,9 @@ def sleep_and_wake(feed: Feed, after: float) -> None:
         assert process.exitcode is not None
 
 
-def one_random_run(services: Services, home: Path, seed: int) -> None:
+def one_random_run(services: Services, home: Path, seed: int, servers: Servers | None = None) -> None:
     feed = Feed(services, home, seed)
-    told = wreck(feed)
+    told = wreck(feed, servers)
     print(f"seed {seed}: {', '.join(told)}")  # noqa: T201 - what a failure is repeated with
     feed.drain()
     feed.check()
@@ -121,5 +166,6 @@ def test_random_accidents(services: Services, tmp_path: Path, seed: int) -> None
 @pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(100, 145))
-def test_many_random_accidents(services: Services, tmp_path: Path, seed: int) -> None:
-    one_random_run(services, tmp_path / ".k2", seed)
+def test_many_random_accidents(servers: Servers, tmp_path: Path, seed: int) -> None:
+    """With crashes of the broker and outages of the registry among them."""
+    one_random_run(servers.services, tmp_path / ".k2", seed, servers)

@@ -20,7 +20,7 @@ import polars as pl
 from k2kernel import schemas
 from k2kernel.errors import CommitConflict, WriterFenced
 from k2kernel.ingest.known import REJECTED
-from k2kernel.ingest.messages import Read, read
+from k2kernel.ingest.messages import Read, own_columns, read
 from k2kernel.ingest.runs import Runs
 from k2kernel.ingest.watch import COLUMNS as GAP_COLUMNS
 from k2kernel.ingest.watch import Watch
@@ -172,7 +172,10 @@ class Delivery:
         with Runs(self.lake) as runs:
             for table, frame in rows.items():
                 at = pl.lit(stamp, pl.Datetime("us", "UTC")).alias("ts_ingest")
-                runs.add(table, frame.with_columns(at).select(schemas.TABLES[table].names))
+                contract = schemas.TABLES[table]
+                own = own_columns(contract, frame)
+                self.lake.widen(table, own)
+                runs.add(table, frame.with_columns(at).select(*contract.names, *own))
             runs.finish()
         return {table: [file.path for file in runs.hand_over(table)] for table in rows}
 

@@ -14,7 +14,7 @@ import polars as pl
 
 from k2kernel import schemas
 from k2kernel.ingest.known import REJECTED
-from k2kernel.ingest.messages import read
+from k2kernel.ingest.messages import own_columns, read
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import Lake, Provenance, SourceRecord
 from k2kernel.wire import Registry
@@ -88,7 +88,10 @@ class Letters:
         stamp = datetime.now(UTC)
         with Runs(self.lake) as runs:
             at = pl.lit(stamp, pl.Datetime("us", "UTC")).alias("ts_ingest")
-            runs.add(table, rows.with_columns(at).select(schemas.TABLES[table].names))
+            contract = schemas.TABLES[table]
+            own = own_columns(contract, rows) if mark == RETRIED else {}
+            self.lake.widen(table, own)
+            runs.add(table, rows.with_columns(at).select(*contract.names, *own))
             runs.finish()
         records = tuple(_records(rows if about is None else about, mark))
         files = [file.path for file in runs.hand_over(table)]

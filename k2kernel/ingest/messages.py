@@ -15,13 +15,24 @@ from k2kernel.wire.encode import HEADER
 
 _ALLOWED = {"side": schemas.SIDES, "status": schemas.STATUSES, "clock": schemas.CLOCKS}
 _MOST_DIGITS = 10**18
+_MORE: dict[pl.DataType, str] = {
+    pl.String(): "string",
+    pl.Int64(): "int64",
+    pl.Int32(): "int32",
+    pl.Boolean(): "bool",
+    pl.Date(): "date",
+    pl.Datetime("us", "UTC"): "timestamptz",
+    pl.Decimal(18, 8): "decimal",
+}
+"""The types of fields that become columns of their own, and the contract's names of them."""
+
 _REJECTED = ("target", "source", "source_offset", "raw", "error", "reason", "schema_id", "attempt")
 
 
 @dataclass(frozen=True)
 class Read:
-    """What messages became: `rows` (every column of the table but ts_ingest), `rejected` (of dead_letter, likewise),
-    and the ids of the schemas they were written by.
+    """What messages became: `rows` (every column of the table but ts_ingest, and the fields that newer producers add),
+    `rejected` (of dead_letter, likewise), and the ids of the schemas they were written by.
     """
 
     rows: pl.DataFrame
@@ -37,7 +48,7 @@ def read(table: str, messages: pl.DataFrame, registry: Registry) -> Read:
     contract = schemas.TABLES[table]
     parts = list(_by_schema(messages))
     found = [_of_schema(contract, part, registry, number) for number, part in parts]
-    rows = pl.concat([pl.DataFrame(schema=_kinds(contract)), *(rows for rows, _ in found)])
+    rows = pl.concat([pl.DataFrame(schema=_kinds(contract)), *(rows for rows, _ in found)], how="diagonal")
     empty = pl.DataFrame(schema={name: schemas.DEAD_LETTER.polars[name] for name in _REJECTED})
     rejected = pl.concat([empty, *(part for _, bad in found for part in bad)]).sort("source", "source_offset")
     return Read(rows, rejected, tuple(sorted(number for number, _ in parts if number is not None)))
@@ -91,7 +102,20 @@ def _rows(contract: schemas.Table, frame: pl.DataFrame, messages: pl.DataFrame) 
     """The contract's columns and types."""
     columns = [_cast(contract, name, frame) for name in contract.names if name not in schemas.RECEIVED]
     identity = messages["source"], messages["source_offset"]
-    return frame.with_columns(identity).select("source", "source_offset", *columns).select(*_kinds(contract))
+    more = [name for name in frame.columns if _is_more(contract, name, frame.schema[name])]
+    return (
+        frame.with_columns(identity).select("source", "source_offset", *columns, *more).select(*_kinds(contract), *more)
+    )
+
+
+def own_columns(contract: schemas.Table, rows: pl.DataFrame) -> dict[str, str]:
+    """The columns of rows beside the contract's, which newer producers send, with their types."""
+    return {name: _MORE[kind] for name, kind in rows.schema.items() if name not in contract}
+
+
+def _is_more(contract: schemas.Table, name: str, kind: pl.DataType) -> bool:
+    """Whether a field that the contract has not becomes a column: of a plain type, and not confused with another."""
+    return kind in _MORE and name.lower() not in contract and not name.startswith("k2_")
 
 
 def _problems(contract: schemas.Table, frame: pl.DataFrame) -> pl.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, SQLA
 from k2kernel.errors import CatalogUnreachable, LakeNotFound, StorageFault
 from k2kernel.lake import object_store
 from k2kernel.lake.local_io import IMPLEMENTATION
-from k2kernel.schemas import NAMESPACE, TABLES, Table
+from k2kernel.schemas import NAMESPACE, TABLES, Column, Table
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table as IcebergTable
 
     from k2kernel.config import Settings
 
@@ -101,6 +103,16 @@ def create_table(catalog: Catalog, table: Table, settings: Settings) -> None:
             sort_order=_sort_order(table),
             properties=table_properties(table, settings.row_group_rows),
         )
+
+
+def add_columns(table: IcebergTable, columns: Mapping[str, str]) -> None:
+    """Give a table the optional columns that it lacks, by name and type of the contract: no file is written again."""
+    there = {field.name for field in table.schema().fields}
+    new = [Column(name, kind) for name, kind in columns.items() if name not in there]
+    if new:
+        with table.update_schema() as update:
+            for field in Table(table.name()[-1], tuple(new), ()).iceberg.fields:
+                update.add_column(field.name, field.field_type)
 
 
 def _partition_spec(table: Table) -> PartitionSpec:

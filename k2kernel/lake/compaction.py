@@ -9,11 +9,11 @@ from datetime import date
 from math import ceil
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import StorageFault, UnsupportedTable
+from k2kernel.errors import StorageFault
 from k2kernel.lake import commit
 from k2kernel.lake.provenance import COMMIT_KEY, carried
 from k2kernel.lake.replacing import read_rows
-from k2kernel.lake.write import by_field_id, readable
+from k2kernel.lake.write import by_field_id, own_columns, readable
 from k2kernel.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -140,15 +140,14 @@ class Compaction:
         """The rows in the order of the table: DuckDB sorts, and spills what is too much for its memory."""
         contract = TABLES[self.name]
         parts = [*([by_field_id(table, contract)] if paths else []), *frames]
-        union = " UNION ALL ".join(f"SELECT {', '.join(_quoted(contract.names))} FROM {part}" for part in parts)
+        names = ", ".join(_quoted([*contract.names, *own_columns(table, contract)]))
+        union = " UNION ALL ".join(f"SELECT {names} FROM {part}" for part in parts)
         return f"FROM ({union}) ORDER BY {', '.join(f'{column} NULLS FIRST' for column in _quoted(contract.sort))}"
 
 
 def check_columns(name: str, table: Table) -> None:
-    """UnsupportedTable where the table has columns that are not the contract's: they would be lost."""
-    more = [field.name for field in table.schema().fields if field.name not in TABLES[name]]
-    if more:
-        raise UnsupportedTable(name, f"it has columns of its own: {', '.join(more)}", "Rewrite it with their program")
+    """UnsupportedTable where the table has columns beside the contract's that cannot be written: they would be lost."""
+    own_columns(table, TABLES[name])
 
 
 def merge_manifests(table: Table) -> int | None:

@@ -17,7 +17,7 @@ from k2kernel.cached import cached_property
 from k2kernel.errors import ExpiredReference, InvalidParameter, MovedLake, UnknownReference, UnknownTable
 from k2kernel.lake import commit, offsets, pins, snapshots
 from k2kernel.lake.append import Append
-from k2kernel.lake.catalog import connect, create_table, create_tables, metadata_location
+from k2kernel.lake.catalog import add_columns, connect, create_table, create_tables, metadata_location
 from k2kernel.lake.derived import Rebuild
 from k2kernel.lake.files import FileSet, Manifests
 from k2kernel.lake.history import LOG, History
@@ -313,6 +313,11 @@ class Lake:
         `frame` has every column of the contract; InvalidParameter where one is missing or a required one has nulls.
         """
         return self._writer.write(self.table(name), name, frame, session)
+
+    def widen(self, name: str, columns: Mapping[str, str]) -> None:
+        """Give a table optional columns beside the contract's, by name and type; those that it has are left."""
+        if not columns.keys() <= self.field_ids(name).keys():
+            commit.attempt(name, lambda: add_columns(self.table(name), columns))
 
     def discard(self, paths: Iterable[str]) -> None:
         """Delete data files that no snapshot refers to; those that are gone already are passed over."""

@@ -15,7 +15,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import InvalidParameter, StorageFault
+from k2kernel.errors import InvalidParameter, StorageFault, UnsupportedTable
 from k2kernel.lake import object_store
 from k2kernel.lake.local_io import local_path
 from k2kernel.lake.sort import constant, sort
@@ -37,6 +37,17 @@ FieldIds = dict[str, "int | FieldIds"]
 """Column name to Iceberg field id; of a list, to the ids of the list and of its `element`."""
 
 _FRAME = "frame"
+
+_OWN = {
+    "string": "VARCHAR",
+    "long": "BIGINT",
+    "int": "INTEGER",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamptz": "TIMESTAMP WITH TIME ZONE",
+    "decimal(18, 8)": "DECIMAL(18,8)",
+}
+"""The types of columns that a table may have beside the contract's, and DuckDB's name of each."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +72,29 @@ def field_ids(schema: Schema) -> FieldIds:
     return ids
 
 
+def own_columns(table: Table, contract: Contract) -> dict[str, str]:
+    """The columns that a table has beside the contract's, with DuckDB's names of their types; UnsupportedTable where
+    one is of another type than a message may bring.
+    """
+    found = {}
+    for column in table.schema().fields:
+        if column.name not in contract:
+            if str(column.field_type) not in _OWN:
+                problem = f"its column {column.name} is of the type {column.field_type}"
+                raise UnsupportedTable(contract.name, problem, "Rewrite it with the program that made the column")
+            found[column.name] = _OWN[str(column.field_type)]
+    return found
+
+
 def by_field_id(table: Table, contract: Contract) -> str:
     """The rows of the files `$paths` as DuckDB reads them, with the columns of the contract: by their ids, so that
     those which were renamed or added later come out right.
     """
     columns = []
+    own = own_columns(table, contract)
     for name, known in field_ids(table.schema()).items():
         number = known["__duckdb_field_id"] if isinstance(known, dict) else known
-        kind = contract[name].duckdb
+        kind = contract[name].duckdb if name in contract else own[name]
         columns.append(f"{number}: {{'name': '{name}', 'type': '{kind}', 'default_value': NULL}}")
     return f"read_parquet($paths, schema=MAP {{{', '.join(columns)}}}, hive_partitioning=false)"
 
@@ -87,11 +113,12 @@ class Writer:
         InvalidParameter where a required column has nulls or rows of a partitioned table have no session.
         """
         _check(name, frame, session)
-        location = _new_location(table, session)
+        location, own = _new_location(table, session), own_columns(table, declared(name))
+        own = {column: kind for column, kind in own.items() if column in frame.columns}
         with self.cursor() as cursor:
-            varying, fixed = _split(frame.select(declared(name).names))
+            varying, fixed = _split(frame.select(*own, *declared(name).names))
             cursor.register(_FRAME, self._batches(sort(varying, declared(name).sort)))
-            nbytes = self._copy(cursor, _selection(name, fixed), fixed, table, location)
+            nbytes = self._copy(cursor, _selection(name, fixed, own), fixed, table, location)
         return DataFile(location, frame.height, nbytes)
 
     def write_run(
@@ -113,7 +140,8 @@ class Writer:
             for part in _parts(found, rows):
                 location = _new_location(table, session)
                 writing.register(_FRAME, part)
-                nbytes = self._copy(writing, _selection(name, ()), {}, table, location)
+                own = own_columns(table, declared(name))
+                nbytes = self._copy(writing, _selection(name, (), own), {}, table, location)
                 yield DataFile(location, part.num_rows, nbytes)
 
     def restamp(self, table: Table, path: str, ts_ingest: datetime) -> str:
@@ -160,9 +188,11 @@ class Writer:
     def _copy(
         self, cursor: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any], table: Table, location: str
     ) -> int:
+        columns = cursor.sql(query, params=values or None).columns
+        ids = {column: known for column, known in field_ids(table.schema()).items() if column in columns}
         options = (
             f"FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {self._settings.row_group_rows}, "
-            f"FIELD_IDS {_duckdb_struct(field_ids(table.schema()))}"
+            f"FIELD_IDS {_duckdb_struct(ids)}"
         )
         with _storing(location), _writable(table.io, location) as target:
             cursor.execute(f"COPY ({query}) TO $copy_to ({options})", {**values, "copy_to": target})
@@ -228,12 +258,14 @@ def _split(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
     return frame.drop(*fixed), fixed
 
 
-def _selection(name: str, fixed: Collection[str]) -> str:
-    """Every column in order, cast to the type of the contract; the values of `fixed` are bound by their names."""
+def _selection(name: str, fixed: Collection[str], own: Mapping[str, str]) -> str:
+    """Every column in order, cast to the type of the contract, and the table's own ones; the values of `fixed` are
+    bound by their names.
+    """
+    kinds = {column.name: column.duckdb for column in declared(name).columns} | dict(own)
     columns = (
-        f"CAST({f'${column.name}' if column.name in fixed else _quoted(column.name)} AS {column.duckdb}) "
-        f"AS {_quoted(column.name)}"
-        for column in declared(name).columns
+        f"CAST({f'${column}' if column in fixed else _quoted(column)} AS {kind}) AS {_quoted(column)}"
+        for column, kind in kinds.items()
     )
     return f"SELECT {', '.join(columns)} FROM {_FRAME}"
 
