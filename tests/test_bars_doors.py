@@ -58,6 +58,16 @@ def test_arguments_by_place_name_and_parameter(engine: QueryEngine) -> None:
     assert opens("SELECT count(*) FROM bars(NULL, '1d')") == [3]
 
 
+def test_any_symbol_is_a_value(lake: Lake) -> None:
+    add(lake, "a", [event(symbol=symbol, ts_event=at()) for symbol in ("O'X", 'A"B', "BHP")])
+    engine = QueryEngine(lake)
+    for written, symbol in (("'O''X'", "O'X"), ("'A\"B'", 'A"B')):
+        wanted = engine.bars(symbol, "1d").to_arrow()
+        assert wanted["symbol"].to_pylist() == [symbol]
+        assert engine.sql(f"SELECT * FROM bars({written}, '1d')").to_arrow().equals(wanted)
+        assert engine.sql("SELECT * FROM bars($s, '1d')", {"s": symbol}).to_arrow().equals(wanted)
+
+
 def test_bars_join_with_bars_and_tables_and_stand_in_ctes(engine: QueryEngine) -> None:
     text = """
         WITH old AS (SELECT * FROM bars('BHP', '1m', as_of => 'eod')), bars(n) AS (SELECT 1)
