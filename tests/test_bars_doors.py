@@ -125,3 +125,14 @@ def test_the_command_line_gives_the_same_bars(bench: Workbench) -> None:
     filled = bench.bars(symbol, "1h", fill="previous", align="clock", of="mid").to_arrow()
     assert len(shown("1h", "--fill", "previous", "--align", "clock", "--of", "mid")) == filled.num_rows
     assert list(shown("1h", "--columns", "ts_open, twap")[0]) == ["ts_open", "twap"]
+    kept = bench.materialise_bars("1m")
+    assert kept.bars
+    assert shown("1h", "--cached", "1m") == shown("1h")
+
+
+def test_the_command_line_shows_the_hours_of_a_venue(bench: Workbench) -> None:
+    words = ["hours", "XNYS", "2014-07-03..2014-07-04", "--home", str(bench.settings.home)]
+    done = CliRunner().invoke(app, [*words, "-o", "json"])
+    found = [(row["session"], row["close"][:19], row["early"]) for row in json.loads(done.output)]
+    assert found == [("2014-07-03", "2014-07-03T17:00:00", True)]
+    assert "2014-07-03 17:00:00" in CliRunner().invoke(app, words).output

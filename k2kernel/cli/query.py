@@ -24,7 +24,7 @@ from k2kernel.cli.options import (
     where,
     written,
 )
-from k2kernel.cli.output import Output, rows
+from k2kernel.cli.output import Output, frame, rows, write
 from k2kernel.cli.shared import Home, named, workbench
 
 app = typer.Typer(
@@ -138,6 +138,21 @@ def summary(
 
     words |= {"venue": venue, "eligible": eligible, "hours": hours, "adjustment": adjustment}
     record(workbench(home).summary(symbol, session, **words), output)
+
+
+@app.command()
+def hours(
+    venue: Annotated[str, typer.Argument(help="its code, such as XASX")],
+    session: Annotated[str, typer.Argument(help="a trading date, or first..last")],
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """When a venue trades: open, close and break of each session, in UTC."""
+    found = workbench(home).hours(venue, session).to_arrow()
+    if output is Output.table:
+        frame(found)
+    else:
+        write(found.combine_chunks().to_batches(), output)
 
 
 @app.command()
