@@ -20,9 +20,10 @@ from k2kernel.errors import InvalidParameter
 from k2kernel.lake import Lake
 from k2kernel.query import QueryEngine
 from k2kernel.workbench import Workbench, connect
+from tests.bar_checks import check, check_every_door, rows_of
 from tests.query_lake import DAY, NEXT, add, at, event, utc
 from tests.replays import sample_bench
-from tests.slow_bars import OFF_MARKET, US_TAPE, Asked, bars, by_policy
+from tests.slow_bars import OFF_MARKET, US_TAPE, Asked, by_policy
 
 TIMES = ("1m", "7m", "90m", "4h", "3d", "session")
 AMOUNTS = ("tick:1", "tick:7", "volume:2500", "dollar:1e5")
@@ -32,23 +33,6 @@ VENUE_POLICY = {"codes": by_policy(OFF_MARKET) | {"XNYS": US_TAPE}, "label": {"X
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     return sample_bench(tmp_path_factory.mktemp("bars"), rows=1_500)
-
-
-def rows_of(bench: Workbench | QueryEngine, of: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (bench.trades() if of == "trades" else bench.quotes()).to_arrow().to_pylist()
-    return found
-
-
-def check(bench: Workbench | QueryEngine, asked: Asked, **words: Any) -> list[dict[str, Any]]:
-    """Every column of the bars of all instruments is that of the slow ones; returns them."""
-    words = {"of": asked.of, "align": asked.align, "columns": "all", **words}
-    found: list[dict[str, Any]] = bench.bars(None, asked.interval, **words).to_arrow().to_pylist()
-    wanted = bars(rows_of(bench, asked.of), asked)
-    assert len(found) == len(wanted)
-    for bar, want in zip(found, wanted, strict=True):
-        assert bar == {name: want[name] for name in bar}
-    assert not found or set(found[0]) == set(wanted[0]) - {"ts_close_ns"}
-    return found
 
 
 @pytest.mark.parametrize("interval", [*TIMES, *AMOUNTS])
@@ -139,8 +123,8 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def changing(tmp_path_factory: pytest.TempPathFactory) -> QueryEngine:
-    """Trades around the clock in weeks in which the clocks change."""
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """Trades and quotes around the clock in weeks in which the clocks change."""
     settings = Settings(home=tmp_path_factory.mktemp("dst") / ".k2", _env_file=None)
     lake, dice = Lake.open(settings, create=True), random.Random(3)
     for number, (venue, days) in enumerate(CHANGES.items()):
@@ -153,7 +137,9 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> QueryEngine:
                 price = Decimal(dice.randrange(1, 10**6)).scaleb(-2)
                 rows.append(event(symbol="S", venue=venue, ts_event=moment, session=session, price=price))
         add(lake, venue, rows, minute=number)
-    return QueryEngine(lake)
+        quotes = [row | {"bid_px": row["price"], "ask_px": row["price"] + 1} for row in rows]
+        add(lake, venue, quotes, "quotes", minute=number)
+    return connect(settings.home)
 
 
 @pytest.fixture(params=["UTC", "Australia/Sydney", "America/New_York"])
@@ -167,13 +153,23 @@ def in_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("in_zone")
-@pytest.mark.parametrize("align", ["session", "clock"])
-def test_weeks_in_which_the_clocks_change(changing: QueryEngine, align: str) -> None:
-    for interval in ("7m", "4h", "1d", "2d", "tick:5"):
-        check(changing, Asked(interval, align=align), eligible="all")
+def test_weeks_in_which_the_clocks_change_through_every_door(changing: Workbench) -> None:
+    for of, intervals in {
+        "trades": ("7m", "4h", "1d", "2d", "session", "tick:5", "volume:500", "dollar:1e5"),
+        "mid": ("4h", "session", "tick:5"),
+    }.items():
+        rows = rows_of(changing, of)
+        for interval in intervals:
+            check_every_door(changing, rows, Asked(interval, of), eligible="all")
 
 
-def test_the_clock_and_the_session_align_differently_where_there_is_a_roll(changing: QueryEngine) -> None:
+@pytest.mark.usefixtures("in_zone")
+def test_weeks_in_which_the_clocks_change_by_the_clock(changing: Workbench) -> None:
+    for interval in ("7m", "4h", "1d", "2d"):
+        check(changing, Asked(interval, align="clock"), eligible="all")
+
+
+def test_the_clock_and_the_session_align_differently_where_there_is_a_roll(changing: Workbench) -> None:
     for align, hours in (("session", {17, 21, 1, 5, 9, 13}), ("clock", {0, 4, 8, 12, 16, 20})):
         found = changing.bars(None, "4h", venue="OANDA", align=align, start=utc("2014-03-10T12:00Z")).to_arrow()
         opens = {moment.astimezone(ZoneInfo("America/New_York")).hour for moment in found["ts_open"].to_pylist()}

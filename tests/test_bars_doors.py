@@ -58,6 +58,16 @@ def test_arguments_by_place_name_and_parameter(engine: QueryEngine) -> None:
     assert opens("SELECT count(*) FROM bars(NULL, '1d')") == [3]
 
 
+def test_any_symbol_is_a_value(lake: Lake) -> None:
+    add(lake, "a", [event(symbol=symbol, ts_event=at()) for symbol in ("O'X", 'A"B', "BHP")])
+    engine = QueryEngine(lake)
+    for written, symbol in (("'O''X'", "O'X"), ("'A\"B'", 'A"B')):
+        wanted = engine.bars(symbol, "1d").to_arrow()
+        assert wanted["symbol"].to_pylist() == [symbol]
+        assert engine.sql(f"SELECT * FROM bars({written}, '1d')").to_arrow().equals(wanted)
+        assert engine.sql("SELECT * FROM bars($s, '1d')", {"s": symbol}).to_arrow().equals(wanted)
+
+
 def test_bars_join_with_bars_and_tables_and_stand_in_ctes(engine: QueryEngine) -> None:
     text = """
         WITH old AS (SELECT * FROM bars('BHP', '1m', as_of => 'eod')), bars(n) AS (SELECT 1)
@@ -115,3 +125,14 @@ def test_the_command_line_gives_the_same_bars(bench: Workbench) -> None:
     filled = bench.bars(symbol, "1h", fill="previous", align="clock", of="mid").to_arrow()
     assert len(shown("1h", "--fill", "previous", "--align", "clock", "--of", "mid")) == filled.num_rows
     assert list(shown("1h", "--columns", "ts_open, twap")[0]) == ["ts_open", "twap"]
+    kept = bench.materialise_bars("1m")
+    assert kept.bars
+    assert shown("1h", "--cached", "1m") == shown("1h")
+
+
+def test_the_command_line_shows_the_hours_of_a_venue(bench: Workbench) -> None:
+    words = ["hours", "XNYS", "2014-07-03..2014-07-04", "--home", str(bench.settings.home)]
+    done = CliRunner().invoke(app, [*words, "-o", "json"])
+    found = [(row["session"], row["close"][:19], row["early"]) for row in json.loads(done.output)]
+    assert found == [("2014-07-03", "2014-07-03T17:00:00", True)]
+    assert "2014-07-03 17:00:00" in CliRunner().invoke(app, words).output

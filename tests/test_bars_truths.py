@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from k2kernel.replay import Bar
 from k2kernel.workbench import Workbench, connect
-from tests.slow_bars import OFF_MARKET, Asked, bars, by_policy
+from tests.bar_checks import check_every_door
+from tests.slow_bars import OFF_MARKET, Asked, by_policy
 
 SETS = {
     "asx-2014-03": ({"reference-data/company_info.csv": "asx-companies", "trades/7181.csv": "asx-trades"}, "trades"),
@@ -51,16 +51,7 @@ def test_every_kind_through_every_door(loaded: tuple[Workbench, list[Any], str],
     if of == "mid" and interval[0] in "vd":
         pytest.skip("quotes have no volume")
     asked = Asked(interval, of, codes=by_policy(OFF_MARKET), label={"XASX": "asx"})
-    wanted = bars(rows, asked)
-    table = bench.bars(None, interval, of=of, columns="all").to_arrow()
-    for bar, want in zip(table.to_pylist(), wanted, strict=True):
-        assert bar == {name: want[name] for name in bar}
-    assert bench.sql(f"SELECT * FROM bars(NULL, '{interval}', of => '{of}', columns => 'all')").to_arrow().equals(table)
-    got: list[Bar] = []
-    kind = "trades" if of == "trades" else "quotes"
-    bench.replay(kinds=kind, batch_rows=997).run(on_bar=got.append, interval=interval, of=of)
-    by_close = sorted(wanted, key=lambda bar: (bar["ts_close_ns"], bar["venue"], bar["symbol"], bar["session"]))
-    assert [bar._asdict() for bar in got] == [{**dict.fromkeys(Bar._fields), **bar} for bar in by_close]
+    check_every_door(bench, rows, asked)
 
 
 @pytest.mark.long

@@ -24,7 +24,7 @@ from k2kernel.cli.options import (
     where,
     written,
 )
-from k2kernel.cli.output import Output, rows
+from k2kernel.cli.output import Output, frame, rows, write
 from k2kernel.cli.shared import Home, named, workbench
 
 app = typer.Typer(
@@ -109,11 +109,14 @@ def bars(
     ] = None,
     hours: Hours = "all",
     adjustment: Adjustment = "raw",
+    cached: Annotated[
+        str | None, typer.Option(help="merge kept bars of this interval (wb.materialise_bars), such as 1m")
+    ] = None,
     **words: Any,
 ) -> None:
     """Open, high, low, close, volume and VWAP by time, by session, or by amount."""
     words |= {"of": of, "eligible": eligible, "align": align, "fill": fill, "hours": hours, "adjustment": adjustment}
-    words["columns"] = _names(columns) if columns != "all" else columns
+    words |= {"columns": _names(columns) if columns != "all" else columns, "cached": cached}
     rows(workbench(home).bars(symbol, interval, **words), output, limit)
 
 
@@ -125,6 +128,7 @@ def summary(
     venue: Venue = None,
     eligible: Eligible = "venue",
     hours: Hours = "all",
+    adjustment: Adjustment = "raw",
     output: Format = Output.table,
     home: Home = None,
     **words: Any,
@@ -132,8 +136,23 @@ def summary(
     """One session of one instrument: open, high, low, close, volume, VWAP."""
     from k2kernel.cli.output import record
 
-    words |= {"venue": venue, "eligible": eligible, "hours": hours}
+    words |= {"venue": venue, "eligible": eligible, "hours": hours, "adjustment": adjustment}
     record(workbench(home).summary(symbol, session, **words), output)
+
+
+@app.command()
+def hours(
+    venue: Annotated[str, typer.Argument(help="its code, such as XASX")],
+    session: Annotated[str, typer.Argument(help="a trading date, or first..last")],
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """When a venue trades: open, close and break of each session, in UTC."""
+    found = workbench(home).hours(venue, session).to_arrow()
+    if output is Output.table:
+        frame(found)
+    else:
+        write(found.combine_chunks().to_batches(), output)
 
 
 @app.command()

@@ -1,14 +1,11 @@
-"""Bars and summaries, checked against plain Python over decimals; policies of what counts."""
+"""Bars and summaries to the last digit: rounding, ties, missing figures, buckets of odd clocks, and policies."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Context, Decimal
-from fractions import Fraction
-from functools import reduce
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,9 +19,9 @@ from k2kernel.errors import InvalidParameter, QueryError, UnknownVenue
 from k2kernel.lake import Lake
 from k2kernel.query import QueryEngine
 from k2kernel.query.buckets import zone_offsets
+from tests.bar_checks import check
 from tests.query_lake import DAY, NEXT, add, at, event, utc
-
-WIDE = Context(prec=80)
+from tests.slow_bars import Asked
 
 
 @pytest.fixture
@@ -35,38 +32,6 @@ def engine(lake: Lake) -> QueryEngine:
 def bars(engine: QueryEngine, *args: Any, **words: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = engine.bars(*args, **words).to_arrow().to_pylist()
     return found
-
-
-def exact_vwap(trades: Sequence[Mapping[str, Any]]) -> Decimal | None:
-    """One division of exact fractions, rounded half to even at twelve decimals."""
-    volume = sum((Fraction(trade["size"]) for trade in trades), Fraction())
-    if volume == 0:
-        return None
-    value = sum((Fraction(trade["price"]) * Fraction(trade["size"]) for trade in trades), Fraction()) / volume
-    return Decimal(round(value * 10**12)).scaleb(-12, WIDE)
-
-
-def expected(trades: Sequence[Mapping[str, Any]], bucket_of: Any) -> list[tuple[Any, ...]]:
-    """Bars by hand: (ts_open, open, high, low, close, volume, notional, vwap, count, first and last sequence)."""
-    groups: dict[datetime, list[Mapping[str, Any]]] = {}
-    for trade in sorted(trades, key=lambda trade: (trade["ts_event"], trade["sequence"])):
-        groups.setdefault(bucket_of(trade["ts_event"]), []).append(trade)
-    found = []
-    for ts_open, group in sorted(groups.items()):
-        prices = [trade["price"] for trade in group]
-        volume = reduce(WIDE.add, (trade["size"] for trade in group))
-        notional = reduce(WIDE.add, (WIDE.multiply(trade["price"], trade["size"]) for trade in group))
-        ends = (group[0]["sequence"], group[-1]["sequence"])
-        money = (volume, notional, exact_vwap(group))
-        found.append((ts_open, prices[0], max(prices), min(prices), prices[-1], *money, len(group), *ends))
-    return found
-
-
-NAMES = "ts_open open high low close volume notional vwap n_trades first_sequence last_sequence".split()
-
-
-def as_tuples(found: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    return [tuple(bar[name] for name in NAMES) for bar in found]
 
 
 def random_trades(seed: int, count: int = 400) -> list[dict[str, Any]]:
@@ -92,12 +57,8 @@ def test_bars_are_exact_whatever_order_the_trades_came_in(lake: Lake, engine: Qu
     add(lake, "a", rows[:200])
     add(lake, "b", rows[200:], minute=1)
 
-    def ten_seconds(moment: datetime) -> datetime:
-        return moment - timedelta(seconds=moment.second % 10, microseconds=moment.microsecond)
-
-    assert as_tuples(bars(engine, "BHP", "10s")) == expected(rows, ten_seconds)
-    session = as_tuples(bars(engine, "BHP", "session"))
-    assert session == expected(rows, lambda _: utc("2014-03-10T00:00:00+11:00"))
+    for interval in ("10s", "session"):
+        check(engine, Asked(interval), eligible="all")
 
 
 def test_vwap_rounds_half_to_even_with_the_right_sign(lake: Lake, engine: QueryEngine) -> None:
@@ -117,8 +78,7 @@ def test_vwap_rounds_half_to_even_with_the_right_sign(lake: Lake, engine: QueryE
         pairs = ((price, size), (other, more))
         rows += [event(ts_event=at(60 * minute), price=Decimal(cost), size=Decimal(many)) for cost, many in pairs]
     add(lake, "a", rows)
-    found = [bar["vwap"] for bar in bars(engine, "BHP", "1m")]
-    assert found == [exact_vwap(rows[at : at + 2]) for at in range(0, len(rows), 2)]
+    found = [bar["vwap"] for bar in check(engine, Asked("1m"), eligible="all")]
     assert found[-2] == Decimal("0.000000000000")
     assert all(value.as_tuple().exponent == -12 for value in found)
 
