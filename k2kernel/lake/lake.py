@@ -17,7 +17,7 @@ from k2kernel.cached import cached_property
 from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference, UnknownTable
 from k2kernel.lake import commit, offsets, pins, snapshots
 from k2kernel.lake.append import Append
-from k2kernel.lake.catalog import connect, create_table, create_tables, metadata_location
+from k2kernel.lake.catalog import check_moved, connect, create_table, create_tables, metadata_location
 from k2kernel.lake.derived import Rebuild
 from k2kernel.lake.files import FileSet, Manifests
 from k2kernel.lake.history import LOG, History
@@ -88,6 +88,7 @@ class Lake:
         try:
             return self.catalog.load_table((NAMESPACE, name))
         except NoSuchTableError as exc:
+            check_moved(self.catalog)
             if name in TABLES:  # the lake is older than the table
                 create_table(self.catalog, TABLES[name], self.settings)
                 return self.catalog.load_table((NAMESPACE, name))

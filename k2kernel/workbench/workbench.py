@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from k2kernel.ingest.publish import Sent
     from k2kernel.ingest.stream import Stream
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot, Upkeep
+    from k2kernel.lake.moving import Moved
     from k2kernel.profiles import Profile
     from k2kernel.query import Diff, Materialised, Result
     from k2kernel.sinks.kafka import Producer
@@ -327,6 +328,12 @@ class Workbench(Reads):
     def rewrite_manifests(self, table: str, *, dry_run: bool = False) -> Upkeep:
         """Merge the manifests of the current state, which are read to plan, in one snapshot without rows."""
         return self.lake.maintenance.rewrite_manifests(table, dry_run)
+
+    def migrate_catalog(self, uri: str) -> Moved:
+        """Move the embedded catalog to the one at `uri` (SQLAlchemy or REST); see `k2kernel.lake.moving.move`."""
+        from k2kernel.lake.moving import move
+
+        return move(self.settings, uri)
 
     def maintain(self, table: str | None = None, *, dry_run: bool = False) -> list[Upkeep]:
         """Compact, expire and remove orphans, of a table (None: of each), by the policy of the settings."""
