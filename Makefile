@@ -71,13 +71,15 @@ clean:  ## remove what make made; a lake (.k2) stays
 	@touch $@
 
 .venv/.dev: pyproject.toml uv.lock .venv/.run
-	$(SYNC) --extra app --extra dev --extra kafka --extra postgres --extra s3
+	$(SYNC) --extra app --extra dev --extra kafka --extra postgres --extra s3 --extra spark
 	@touch $@
 
-# The servers that streams are tested on; without Java or Maven their tests are skipped, in CI they fail.
-SERVICES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/k2kernel/services
+# The servers that streams and Spark are tested on; without Java or Maven their tests are skipped, in CI they fail.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/k2kernel
+SERVICES := $(CACHE)/services
+SPARK := $(CACHE)/spark
 
-.services: $(if $(shell command -v java && command -v mvn),$(SERVICES)/.fetched $(SERVICES)/catalog/.fetched)
+.services: $(if $(shell command -v java && command -v mvn),$(SERVICES)/.fetched $(SERVICES)/catalog/.fetched $(SPARK)/.fetched)
 .services: $(if $(shell command -v go),$(SERVICES)/bin/versitygw)
 
 $(SERVICES)/.fetched: tests/services/pom.xml
@@ -92,6 +94,11 @@ $(SERVICES)/catalog/.fetched: tests/services/catalog.xml
 
 $(SERVICES)/bin/versitygw:
 	GOBIN="$(SERVICES)/bin" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+$(SPARK)/.fetched: tests/services/spark.xml
+	rm -rf "$(SPARK)"
+	mvn --quiet --batch-mode --file tests/services/spark.xml package -Dinto="$(SPARK)"
+	@touch "$@"
 
 .uv/bin/uv:
 	@$(CHECK_PYTHON)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,6 +42,11 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = Field(default=None, description="its access key; default: as AWS tools find it")
     s3_secret_key: SecretStr | None = Field(default=None, description="its secret key; default: as AWS tools find it")
     memory_limit: str = Field(default="2GB", description="memory that DuckDB may use, all queries together")
+    engine: Literal["duckdb", "spark"] = Field(default="duckdb", description="what runs SQL statements")
+    spark_url: SecretStr | None = Field(
+        default=None, description="Spark Connect server of the engine `spark`, `sc://host:port`"
+    )
+    spark_catalog: str = Field(default="k2", description="what Spark calls the catalog of the tables")
     threads: int | None = Field(default=None, ge=1, description="threads that DuckDB may use; default: all cores")
     ingest_buffer_rows: int = Field(
         default=1_000_000, ge=1_000, description="rows held in memory before an ingest writes a sorted file"

@@ -25,6 +25,7 @@
     ├── StorageFault           a file or folder of the lake cannot be used
     ├── MovedLake              the files of the lake are not where its catalog says
     ├── CatalogUnreachable     the catalog that is configured does not answer
+    ├── CatalogMoved           the tables of an embedded catalog are in another one
     ├── CommitConflict         another writer changed the table in a way that cannot be merged
     ├── UnsupportedTable       a table feature that reads cannot apply
     ├── StreamFault            a stream that cannot go on: broker, registry, schema or message
@@ -271,6 +272,14 @@ class CatalogUnreachable(K2Error):
             f"The {scheme} catalog of K2_CATALOG_URI cannot be opened: {problem}",
             "Check the URI, that the server runs, and that its driver is installed",
         )
+
+
+class CatalogMoved(K2Error):
+    """The tables of the catalog in `file` have gone to the one at `to` (a URI without its password)."""
+
+    def __init__(self, file: str, to: str) -> None:
+        self.file, self.to = file, to
+        super().__init__(f"The catalog {file} has moved to {to}", "Set K2_CATALOG_URI and K2_WAREHOUSE to it")
 
 
 class CommitConflict(K2Error):

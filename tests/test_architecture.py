@@ -121,6 +121,8 @@ HOMES = {
     "pyiceberg": {"lake", "query.scan", "schemas"},  # query.scan: rows under deletion vectors
     "rich": {"ingest.progress"},
     "sqlalchemy": {"lake"},
+    "pyspark": {"query.spark"},
+    "sqlglot": {"query.dialect"},
     "starlette": {"panel_apps"},
     "typer": {"cli"},
     "uvicorn": {"panel_apps"},
@@ -156,6 +158,8 @@ EXTRAS = {
     "panel": "app",
     "papermill": "notebook",
     "param": "app",
+    "pyspark": "spark",
+    "sqlglot": "spark",
     "starlette": "app",
     "uvicorn": "app",
 }

@@ -239,8 +239,9 @@ def sql(
     param: Annotated[
         list[str] | None, typer.Option("--param", "-P", help="NAME=TEXT for $NAME in the statement")
     ] = None,
+    engine: Annotated[str | None, typer.Option(help="duckdb or spark; default: K2_ENGINE")] = None,
     **words: Any,
 ) -> None:
     """One read-only statement; `trades FOR VERSION AS OF 'eod'` looks back in time."""
     statement = typer.get_text_stream("stdin").read() if text == "-" else text
-    rows(workbench(home).sql(statement, named("param", param), **words), output, limit)
+    rows(workbench(home).sql(statement, named("param", param), engine=engine, **words), output, limit)

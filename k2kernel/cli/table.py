@@ -224,6 +224,15 @@ def maintain(
     _told(workbench(home).maintain(table, dry_run=dry_run), output)
 
 
+@app.command()
+def migrate_catalog(
+    uri: Annotated[str, typer.Argument(help="as postgresql+psycopg://…, or the http URL of a REST catalog")],
+    home: Home = None,
+) -> None:
+    """Move the embedded catalog to another one, with the tables in place and their history, and retire it."""
+    typer.echo(str(workbench(home).migrate_catalog(uri)))
+
+
 def _told(done: list[Upkeep], output: Output) -> None:
     """A sentence each for people, or a row each for machines."""
     if output is not Output.table:

@@ -10,10 +10,10 @@ from pyiceberg.exceptions import NamespaceAlreadyExistsError, RESTError, TableAl
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, SQLAlchemyError
 
-from k2kernel.errors import CatalogUnreachable, LakeNotFound, StorageFault
+from k2kernel.errors import CatalogMoved, CatalogUnreachable, LakeNotFound, StorageFault
 from k2kernel.lake import object_store
 from k2kernel.lake.local_io import IMPLEMENTATION
 from k2kernel.schemas import NAMESPACE, TABLES, Column, Table
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from k2kernel.config import Settings
 
 _NAME = "k2"
-_BUSY_SECONDS = 60
+BUSY_SECONDS = 60
 """How long SQLite waits for another process's commit."""
+
+MOVED = "k2.moved-to"
+"""The property that an embedded catalog has once it has moved; its value says where to."""
 
 _CATALOG_TABLES = ("iceberg_tables", "iceberg_namespace_properties")
 
@@ -51,11 +54,31 @@ def _connect_embedded(settings: Settings, create: bool) -> Catalog:
         raise LakeNotFound(str(settings.home))
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
-        return _connect_sql(settings)
+        catalog = _connect_sql(settings)
+        check_moved(catalog)
     except OSError as exc:
         raise StorageFault(str(settings.home), exc.strerror or str(exc)) from exc
     except DatabaseError as exc:
         raise StorageFault(str(file), str(exc.orig)) from exc
+    return catalog
+
+
+def shown(uri: str) -> str:
+    """A URI for people: without its password."""
+    return make_url(uri).render_as_string() if not uri.startswith("http") else uri
+
+
+def check_moved(catalog: Catalog) -> None:
+    """CatalogMoved where the tables have gone to another catalog."""
+    from pyiceberg.catalog.sql import IcebergNamespaceProperties as Properties
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    if isinstance(catalog, SqlCatalog):
+        with catalog.engine.connect() as connection:
+            wanted = select(Properties.property_value).where(Properties.property_key == MOVED)
+            to = connection.execute(wanted).scalar()
+        if to is not None:
+            raise CatalogMoved(str(catalog.engine.url.database), to)
 
 
 def _connect_rest(settings: Settings) -> Catalog:
@@ -77,7 +100,7 @@ def _connect_sql(settings: Settings) -> Catalog:
 def _properties(settings: Settings) -> dict[str, str]:
     url = settings.catalog_url
     if url.startswith("sqlite:"):
-        url += f"{'&' if '?' in url else '?'}timeout={_BUSY_SECONDS}"
+        url += f"{'&' if '?' in url else '?'}timeout={BUSY_SECONDS}"
     properties = {"uri": url, "warehouse": settings.warehouse_path, **object_store.properties(settings)}
     return properties if "://" in settings.warehouse_path else properties | {"py-io-impl": IMPLEMENTATION}
 

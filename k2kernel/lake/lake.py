@@ -17,7 +17,7 @@ from k2kernel.cached import cached_property
 from k2kernel.errors import ExpiredReference, InvalidParameter, MovedLake, UnknownReference, UnknownTable
 from k2kernel.lake import commit, offsets, pins, snapshots
 from k2kernel.lake.append import Append
-from k2kernel.lake.catalog import add_columns, connect, create_table, create_tables, metadata_location
+from k2kernel.lake.catalog import add_columns, check_moved, connect, create_table, create_tables, metadata_location
 from k2kernel.lake.derived import Rebuild
 from k2kernel.lake.files import FileSet, Manifests
 from k2kernel.lake.history import LOG, History
@@ -90,6 +90,7 @@ class Lake:
         except FileNotFoundError as exc:
             raise MovedLake(str(exc.filename), self.settings.warehouse_path) from exc
         except NoSuchTableError as exc:
+            check_moved(self.catalog)
             if name in TABLES:  # the lake is older than the table
                 create_table(self.catalog, TABLES[name], self.settings)
                 return self.catalog.load_table((NAMESPACE, name))

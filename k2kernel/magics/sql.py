@@ -35,7 +35,7 @@ OPTIONS = (
     Option("save", "NAME", "keep the statement as a named query"),
     Option("with", "NAME", "a named query to select from, as a common table expression", many=True, completes="saved"),
     Option("plot", "CHART", "draw the answer", ("line", "candle", "bar", "scatter", "hist")),
-    Option("engine", "ENGINE", "what runs the statement", ("duckdb",)),
+    Option("engine", "ENGINE", "what runs the statement; default: K2_ENGINE", ("duckdb", "spark")),
 )
 
 _SHOWN = 20
@@ -64,7 +64,9 @@ def _planned(
     """The pinned result, and what was asked for as the output's metadata has it."""
     statement = notebook.composed(text, options.get("with", ()))
     params = notebook.parameters(statement, options.get("params", ()), scope)
-    when = {word: variable(options[word], scope) for word in ("as-of", "known-at", "clock") if word in options}
+    when = {
+        word: variable(options[word], scope) for word in ("as-of", "known-at", "clock", "engine") if word in options
+    }
     words = {word.replace("-", "_"): value for word, value in when.items()}
     result = notebook.reader(words.get("as_of")).sql(statement, params, **words)
     asked = {"sql": statement, "params": {name: str(value) for name, value in params.items()}}

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING
 
 from k2kernel.cached import cached_property
 from k2kernel.calendars import venues as declared_venues
-from k2kernel.errors import SqlRefused
+from k2kernel.errors import InvalidParameter, SqlRefused, listed
 from k2kernel.query import metadata
 from k2kernel.query.adjustment import RAW as AS_IT_IS
 from k2kernel.query.bar_reads import BarReads
 from k2kernel.query.calls import Call
 from k2kernel.query.connection import Query
+from k2kernel.query.engines import ENGINES, DuckDB, Engine, Plan
 from k2kernel.query.events import Events
 from k2kernel.query.pages import cut_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.reads import Symbols
 from k2kernel.query.result import Result
-from k2kernel.query.scan import Pinned, Scan, Values, as_view, query, query_as_view
+from k2kernel.query.scan import Pinned, Scan
 from k2kernel.query.selection import Selection, parse_columns, parse_limit
-from k2kernel.query.sql import NAMES, RAW, Statement, bound, conjuncts, named, read
+from k2kernel.query.sql import NAMES, Statement, bound, conjuncts, named, read
 from k2kernel.query.when import Moment, When, parse_when
 from k2kernel.query.within import Wanted, sure_venues
 from k2kernel.schemas import TABLES
@@ -104,19 +104,21 @@ class QueryEngine(BarReads):
         wanted = self._selected("quotes", symbol, venue, parse_range(session, start, end), when)
         return self._events(self._within(wanted, hours), raw, limit, columns, AS_IT_IS, descending)
 
-    def sql(
+    def sql(  # noqa: PLR0917 - the state has always come by position
         self,
         text: str,
         params: Mapping[str, object] | Sequence[object] | None = None,
         as_of: AsOfLike = None,
         known_at: Moment = None,
         clock: str = "ingest",
+        engine: str | None = None,
     ) -> Result:
         """One read-only statement over trades, trades_raw, quotes, instruments, corporate_actions, dead_letter and
         ingest_log, at `as_of` and `known_at` except where a table has its own FOR VERSION AS OF.
 
-        `params` gives the values of `$names`. SqlRefused says why a statement may not run; QueryError carries DuckDB's
-        message when it fails.
+        `params` gives the values of `$names`. `engine` is `duckdb` or `spark` (None: of the settings); columns and
+        rows are the same. SqlRefused says why a statement may not run; QueryError carries the engine's message when
+        it fails.
         """
         given = named(params)
         statement = read(self._database, text, given, self._arguments)
@@ -125,12 +127,21 @@ class QueryEngine(BarReads):
         wanted = push_down(conjuncts(statement), values)
         scans = {name: wanted.scan(pinned) for name, pinned in pins.items()}
         made = {call.relation: self._called(call, when) for call in statement.calls}
-        views = [as_view(name, scan, name.partition("@")[0] == RAW) for name, scan in scans.items()]
-        views += [query_as_view(name, result.planned) for name, result in made.items()]
-        planned = replace(query(statement.text, Values(), *scans.values()), values=values, views=tuple(views))
-        frames = {name: frame for result in made.values() for name, frame in result.planned.frames.items()}
         snapshots = _snapshots_read(statement, pins) | _snapshots_called(statement, made)
-        return Result(self._database, replace(planned, frames={**planned.frames, **frames}), snapshots)
+        return self._runner(engine).result(Plan(statement, values, scans, made, snapshots))
+
+    def _runner(self, name: str | None) -> Engine:
+        """The engine `name`, or the one of the settings."""
+        wanted = name or self.lake.settings.engine
+        if wanted not in ENGINES:
+            raise InvalidParameter("engine", wanted, "is no engine", f"Engines: {listed(ENGINES)}")
+        return self._spark if wanted == "spark" else DuckDB(self._database)
+
+    @cached_property
+    def _spark(self) -> Engine:
+        from k2kernel.query.spark import Spark
+
+        return Spark(self.lake.settings, self._database)
 
     @cached_property
     def _arguments(self) -> list[str]:

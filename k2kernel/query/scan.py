@@ -213,7 +213,7 @@ class Scan:
             return parts[0]
         names = ", ".join(identifier(field.name) for field in fields)
         union = " UNION ALL ".join(f"SELECT {names} FROM {part}" for part in parts)
-        return f"({union or _nothing(fields)})"
+        return f"({union or nothing(fields)})"
 
 
 def _vectors(files: Sequence[LakeFile]) -> list[LakeFile]:
@@ -244,7 +244,8 @@ def _of_frame(name: str, fields: Sequence[Field]) -> str:
     return f"(SELECT {', '.join(columns)} FROM {identifier(name)})"
 
 
-def _nothing(fields: Sequence[Field]) -> str:
+def nothing(fields: Sequence[Field]) -> str:
+    """A SELECT of the columns without a row."""
     columns = (f"NULL::{field.type} AS {identifier(field.name)}" for field in fields)
     return f"SELECT {', '.join(columns)} WHERE false"
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from k2kernel.ingest.stream import Stream
     from k2kernel.lake import Pin, Reference, Rollback, Snapshot, Upkeep
     from k2kernel.lake.backup import Exported, Restored
+    from k2kernel.lake.moving import Moved
     from k2kernel.profiles import Profile
     from k2kernel.query import Diff, Materialised, Result
     from k2kernel.sinks.kafka import Producer
@@ -348,6 +349,12 @@ class Workbench(Reads):
         if "lake" not in self.__dict__:
             self.init()
         return backup.restore(self.lake, Path(folder))
+
+    def migrate_catalog(self, uri: str) -> Moved:
+        """Move the embedded catalog to the one at `uri` (SQLAlchemy or REST); see `k2kernel.lake.moving.move`."""
+        from k2kernel.lake.moving import move
+
+        return move(self.settings, uri)
 
     def maintain(self, table: str | None = None, *, dry_run: bool = False) -> list[Upkeep]:
         """Compact, expire and remove orphans, of a table (None: of each), by the policy of the settings."""
