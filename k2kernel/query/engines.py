@@ -55,7 +55,7 @@ class DuckDB:
     def schema(self, plan: Plan) -> pa.Schema:
         """The names and types of the columns of an answer; QueryError where the statement is wrong."""
         with self.database.running(self.result(plan).planned) as running:
-            return running.relation.limit(0).to_arrow_table().schema
+            return running.relation().limit(0).to_arrow_table().schema
 
 
 def is_raw(name: str) -> bool:
