@@ -305,7 +305,7 @@ def test_requests_answer_while_heavy_queries_run(home: Path) -> None:
         ThreadPoolExecutor(8) as pool,
         server.client() as client,
     ):
-        heavy = [pool.submit(_abandoned, server, 6.0) for _ in range(4)]
+        heavy = [pool.submit(_abandoned, server, 6.0, rows) for rows in (1, 2, 3, 4)]
         server.wait_for("k2_queries_running", 4)
         spent = []
         for _ in range(40):
@@ -319,10 +319,10 @@ def test_requests_answer_while_heavy_queries_run(home: Path) -> None:
     assert statistics.median(spent) <= HEALTH_MS
 
 
-def _abandoned(server: Server, seconds: float) -> None:
-    """A slow query whose client leaves after some seconds."""
+def _abandoned(server: Server, seconds: float, rows: int = 1) -> None:
+    """A slow query whose client leaves after some seconds; equal ones are made once, so `rows` tells them apart."""
     with pytest.raises(httpx.ReadTimeout), server.client(timeout=seconds) as client:
-        client.post("/v1/sql", json={"query": SLOW})
+        client.post("/v1/sql", json={"query": SLOW, "limit": rows})
 
 
 def test_parallel_requests_do_not_mix(client: httpx.Client, home: Path) -> None:
