@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from k2kernel.lake import Lake
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share a process, and all that need the services another: each is started once."""
     for item in items:

@@ -184,7 +184,7 @@ def test_the_answer_to_the_last_attempt_is_lost(tmp_path: Path, right: Any, monk
 
 
 def test_commits_that_never_succeed_leave_nothing(tmp_path: Path, right: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "_LONGEST_WAIT", 0.001)
+    monkeypatch.setattr(commit, "_PATIENCE_S", 0)
     path, profile, _ = right
     lake = new_lake(tmp_path / "lake")
 

@@ -77,7 +77,7 @@ def test_an_answer_that_goes_into_a_variable_shows_its_caption_and_provenance(ce
         ("%k2 snapshot", "There is no %k2 snapshot. Did you mean snapshots?"),
         ("%k2sql --limit few FROM trades", "limit='few': is no number of rows"),
         ("%k2sql --to panda FROM trades", "to='panda': is none of its values"),
-        ("%k2sql --engine spark FROM trades", "engine='spark': is none of its values. Values: duckdb"),
+        ("%k2sql --engine spark FROM trades", "spark_url=None: is not set"),
         ("%k2 stream sinks", "stream='sinks': is none of its verbs. Write one of: status, audit, sink"),
         ("%k2 stream sink --max-messages few", "max-messages='few': is no number of messages"),
         ("%k2sql --with nosuch FROM nosuch", "There is no saved query 'nosuch'"),

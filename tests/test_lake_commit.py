@@ -134,6 +134,7 @@ def test_a_landed_commit_is_known_again_under_another_writers(lake: Lake) -> Non
 
 def test_commits_that_never_succeed_leave_nothing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit, "_ATTEMPTS", 3)
+    monkeypatch.setattr(commit, "_PATIENCE_S", 0)
     written = lake.write("trades", trades(10, "a"), DAY)
     down = lost_request(CommitFailedException("no"))
     with faults(lake, down, down, down), pytest.raises(CommitConflict, match="did not succeed in 3 attempts"):

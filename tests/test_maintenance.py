@@ -163,7 +163,7 @@ def test_a_compaction_gives_up_politely_and_leaves_no_file(lake: Lake, monkeypat
     def refuse(*_: Any) -> None:
         raise CommitFailedException("another writer")
 
-    monkeypatch.setattr(commit, "_LONGEST_WAIT", 0.001)
+    monkeypatch.setattr(commit, "_PATIENCE_S", 0)
     monkeypatch.setattr(lake.catalog, "commit_table", refuse)
     with pytest.raises(CommitConflict, match="did not succeed"):
         lake.maintenance.compact("trades")

@@ -55,7 +55,7 @@ def test_sessions_count_symbols_by_venue(engine: QueryEngine, filled: tuple[int,
 
 def test_stats_have_a_row_for_each_table(lake: Lake, engine: QueryEngine, filled: tuple[int, int]) -> None:
     rows = {row["table"]: row for row in engine.stats().to_arrow().to_pylist()}
-    assert list(rows) == ["trades", "quotes", "instruments", "corporate_actions", "dead_letter", "ingest_log"]
+    assert list(rows) == ["trades", "quotes", "instruments", "corporate_actions", "dead_letter", "gaps", "ingest_log"]
     trades = rows["trades"]
     assert (trades["rows"], trades["files"], trades["symbols"], trades["snapshots"]) == (5, 2, 2, 1)
     assert (trades["first"], trades["last"], trades["snapshot_id"]) == (at(0), at(5, NEXT), filled[0])
@@ -79,7 +79,7 @@ def test_an_empty_lake_has_nothing_and_says_it_with_columns(engine: QueryEngine)
     for result in (engine.symbols(), engine.sessions()):
         table = result.to_arrow()
         assert (table.num_rows, table.column_names) == (0, result.columns)
-    assert engine.stats().to_arrow()["rows"].to_pylist() == [0] * 6
+    assert engine.stats().to_arrow()["rows"].to_pylist() == [0] * 7
 
 
 def test_one_scan_for_a_snapshot_and_none_for_reads_that_need_none(

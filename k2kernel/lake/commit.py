@@ -6,6 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, RESTError, ValidationException
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_ATTEMPTS = 12
+_ATTEMPTS, _PATIENCE_S = 12, 60.0
+"""How often a commit is tried, and for how long where others were quicker."""
+
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 2.0
-"""Seconds before the second attempt, and at most."""
+"""Seconds before a second attempt, and at most."""
 
 _NOT_DONE = (CommitFailedException, ValidationException)
 _UNKNOWN = (CommitStateUnknownException, RESTError, OSError, SQLAlchemyError)
@@ -46,24 +49,32 @@ def landed(table: Table, commit_id: str) -> int | None:
 
 
 def attempt(name: str, step: Callable[[], T]) -> T:
-    """Run `step` until it returns, with a growing, random wait between; CommitConflict after too many failures.
+    """Run `step` until it returns, with random waits between; CommitConflict after too many failures.
 
     `step` must begin by looking whether an earlier run of it landed.
     """
     began = time.monotonic()
-    for number in range(_ATTEMPTS):
+    for number in count(1):
         try:
             done = step()
         except (*_NOT_DONE, *_UNKNOWN) as exc:
             METRICS.commit_conflicts.labels(name).inc()
-            if number == _ATTEMPTS - 1:
+            raced = isinstance(exc, _NOT_DONE)
+            if number >= _ATTEMPTS and not (raced and time.monotonic() - began < _PATIENCE_S):
                 METRICS.commit_failures.labels(name).inc()
-                raise CommitConflict(name, f"the commit did not succeed in {_ATTEMPTS} attempts ({exc})") from exc
-            time.sleep(random.uniform(0.5, 1) * min(_FIRST_WAIT * 2**number, _LONGEST_WAIT))  # noqa: S311
+                raise CommitConflict(name, f"the commit did not succeed in {number} attempts ({exc})") from exc
+            time.sleep(random.uniform(0.5, 1) * _wait(number, raced))  # noqa: S311
         else:
             METRICS.commit_seconds.observe(time.monotonic() - began)
             return done
     raise AssertionError("unreachable")
+
+
+def _wait(number: int, raced: bool) -> float:
+    """Longer and longer after faults; after lost races shorter and shorter, so that who has lost often comes before who
+    has just begun.
+    """
+    return min(_FIRST_WAIT / number if raced else _FIRST_WAIT * 2**number, _LONGEST_WAIT)
 
 
 def describe_files(table: Table, paths: Sequence[str]) -> list[DataFile]:
