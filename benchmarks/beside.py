@@ -1,4 +1,4 @@
-"""What goes on beside a soak: maintenance, questions, and replays of a tagged state, each in a thread."""
+"""What goes on beside a soak: maintenance, questions, replays of a tagged state, and accidents, each in a thread."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ _TAG, _EVENTS = "soak", 200_000
 
 @dataclass
 class Beside:
-    """Seconds of each kind of work, and what went wrong: an error, or an answer that cannot be."""
+    """Seconds of each kind of work, and what went wrong: an error, or an answer that cannot be.
+
+    `accidents` are done as well, each with so many seconds of pause before it.
+    """
 
     bench: k2.Workbench
+    accidents: dict[Callable[[], object], float]
     seconds: dict[str, list[float]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -30,8 +34,8 @@ class Beside:
             time.sleep(1)
         self.bench.tag("trades", _TAG)
         self._replayed = self._replay()
-        pauses: dict[Callable[[], object], float] = {self._maintain: 5, self._ask: 0.5, self._replay_again: 5}
-        threads = [threading.Thread(target=self._repeat, args=item) for item in pauses.items()]
+        work: dict[Callable[[], object], float] = {self._maintain: 5, self._ask: 0.5, self._replay_again: 5}
+        threads = [threading.Thread(target=self._repeat, args=item) for item in (work | self.accidents).items()]
         for thread in threads:
             thread.start()
         try:

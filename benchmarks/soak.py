@@ -1,8 +1,9 @@
 """`python -m benchmarks.soak`: a sink at full load for as long as wanted, whose memory must not grow.
 
 One process publishes without a pause, another is `k2 stream sink`, which is killed three times in the first third and
-started again. Beside them the table is maintained, asked and replayed. What the lake has is deleted from the topic, so
-that disks do not fill up. In the end every row must be in the lake, and the audit must say so.
+started again. Beside them the table is maintained, asked and replayed; now and then the broker crashes and the registry
+goes away. What the lake has is deleted from the topic, so that disks do not fill up. In the end every row must be in
+the lake, and the audit must say so.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import k2kernel as k2
 from benchmarks.beside import Beside
 from benchmarks.streams import PARTITIONS, trades_of
 from k2kernel.config import Settings
-from k2kernel.services import LocalServices, Running
+from k2kernel.services import Kafka, Registry
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 ROWS, LEAD, SAMPLE_S = 200_000, 1_000_000, 1.0
 """Rows that are published again and again, how many may be ahead of the lake, and the pause between samples."""
 
-_KILLS = 3
-"""How often the sink is killed, in each of the first tenths of the time."""
+_KILLS, _OUTAGES = 3, 6
+"""How often the sink is killed, in the first tenths of the time; how many outages of servers the time has room for."""
 
 GROWTH, SLACK_MB = 1.1, 64
 """How much the last third of the samples may be above the middle one; the first third is for warming up."""
@@ -83,37 +84,64 @@ class Soak:
         return "; ".join(told)
 
 
+@dataclass(frozen=True)
+class Servers:
+    """A broker and a registry of its own."""
+
+    kafka: Kafka
+    registry: Registry
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings that lead to them."""
+        return {"K2_KAFKA_BOOTSTRAP": self.kafka.bootstrap, "K2_SCHEMA_REGISTRY_URL": self.registry.url}
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While the block runs."""
+        try:
+            self.kafka.start()
+            self.registry.start()
+            yield
+        finally:
+            self.registry.stop()
+            self.kafka.stop()
+
+    def outage(self) -> None:
+        """The broker crashes and the registry goes away; both come back."""
+        self.registry.stop()
+        self.kafka.restart(crash=True)
+        self.registry.start()
+
+
 def soak(folder: Path, seconds: float) -> Soak:
     """Run services, sink and producer for so long, and see that every row arrived."""
     home = folder / "soak"
     shutil.rmtree(home, ignore_errors=True)
-    servers = LocalServices(home / "services")
-    running = servers.up()
-    try:
-        return _under_load(folder, home / "lake", running, seconds)
-    finally:
-        servers.down()
+    servers = Servers(Kafka(home / "services" / "kafka"), Registry(home / "services" / "registry"))
+    with servers.running():
+        return _under_load(folder, home / "lake", servers, seconds)
 
 
-def _under_load(folder: Path, home: Path, running: Running, seconds: float) -> Soak:
+def _under_load(folder: Path, home: Path, servers: Servers, seconds: float) -> Soak:
     kept = {"keep_last": 5, "keep_every": "30s", "keep_hourly": "0s", "keep_daily": "0s"}
-    reached = {"kafka_bootstrap": running.bootstrap, "schema_registry_url": running.registry_url}
+    reached = {"kafka_bootstrap": servers.kafka.bootstrap, "schema_registry_url": servers.registry.url}
     settings = Settings.model_validate({"home": home, **reached, **kept})
     bench = k2.connect(settings=settings).init()
     frame, found = trades_of(folder, ROWS), Soak()
     with bench.producer(asset_class="soak", partitions=PARTITIONS) as producer:
         producer.send("trades", frame.head(1_000))
         (topic,) = producer.flush().delivered
-    load = Load(bench, running, topic, sent=1_000)
+    load = Load(bench, servers.kafka.bootstrap, topic, sent=1_000)
     begun = time.monotonic()
     for part in range(1, _KILLS + 1):
-        with _sink(home, running, topic) as process:
+        with _sink(home, servers, topic) as process:
             load.until(begun + seconds * part / 10, frame, process.pid, found)
             process.kill()
             found.kills += 1
     found.samples.clear()  # those of sinks that are gone
-    company = Beside(bench, found.beside, found.faults)
-    with _sink(home, running, topic) as process:
+    company = Beside(bench, {servers.outage: seconds / _OUTAGES}, found.beside, found.faults)
+    with _sink(home, servers, topic) as process:
         with company.at_work():
             load.until(begun + seconds, frame, process.pid, found)
         found.seconds = time.monotonic() - begun
@@ -127,9 +155,9 @@ def _under_load(folder: Path, home: Path, running: Running, seconds: float) -> S
 
 
 @contextmanager
-def _sink(home: Path, running: Running, topic: str) -> Iterator[subprocess.Popen[bytes]]:
+def _sink(home: Path, servers: Servers, topic: str) -> Iterator[subprocess.Popen[bytes]]:
     words = [str(Path(sys.executable).with_name("k2")), "stream", "sink", topic, "--home", str(home)]
-    process = subprocess.Popen(words, env={**os.environ, **running.environment})
+    process = subprocess.Popen(words, env={**os.environ, **servers.environment})
     try:
         yield process
     finally:
@@ -143,7 +171,7 @@ class Load:
     """A topic that is kept full: `sent` rows so far."""
 
     bench: k2.Workbench
-    running: Running
+    bootstrap: str
     topic: str
     sent: int
 
@@ -166,7 +194,7 @@ class Load:
         ends = {source: claim.end for source, claim in self.bench.lake.offsets("trades").items()}
         places = [TopicPartition(self.topic, int(source.rpartition("/")[2]), end) for source, end in ends.items()]
         if places:
-            AdminClient({"bootstrap.servers": self.running.bootstrap}).delete_records(places)
+            AdminClient({"bootstrap.servers": self.bootstrap}).delete_records(places)
         return sum(ends.values())
 
     def drain(self, process: subprocess.Popen[bytes]) -> None:

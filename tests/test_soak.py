@@ -21,4 +21,4 @@ def test_memory_of_a_sink_at_full_load_does_not_grow(tmp_path: Path) -> None:
     assert found.rows > 1_000_000
     assert found.kills == 3
     assert not found.faults, str(found)
-    assert set(found.beside) == {"maintain", "ask", "replay_again"}
+    assert set(found.beside) == {"maintain", "ask", "replay_again", "outage"}
