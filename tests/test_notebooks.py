@@ -84,9 +84,10 @@ def in_one_kernel(paths: list[Path], folder: Path) -> Path:
 
 
 @pytest.mark.timeout(600)
-def test_every_notebook_runs(tmp_path: Path) -> None:
-    paths = [path for path in NOTEBOOKS if path.stem != STREAM]
-    result = NotebookRun(in_one_kernel(paths, tmp_path), LIMIT_S).execute()
+def test_every_notebook_runs(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in services.environment.items():
+        monkeypatch.setenv(name, value)
+    result = NotebookRun(in_one_kernel(NOTEBOOKS, tmp_path), LIMIT_S).execute()
     assert result.error is None, result.error.trace
     faults = [
         output for cell in result.nb.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"
