@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zipfile
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -84,6 +85,49 @@ def test_parquet_and_other_encodings(tmp_path: Path) -> None:
     path.write_bytes("time,代码,price\n2024-03-04T10:00:00Z,甲,1\n".encode("gbk"))
     assert 'encoding = "gbk"' in suggest(path)
     assert drafted(tmp_path, path, venue="XSHG", symbol="1").column("price") == dec("1")
+
+
+LAYOUTS = {
+    "EURUSD-ticks.csv": ("EUR/USD,20240311 14:30:{0:02},1.1{0:04},1.101\n", "quotes ask_px 1.101"),
+    "histdata.csv": ("20240311 1430{0:02}000,1.1{0:04},1.1{0:04},0\n", "quotes bid_px 1.10007"),
+    "epoch.csv": ("1710167{0:03}.25,68000.1{0},0.5\n", "trades size 0.5"),
+    "kdb.csv": ("date,time,sym,price,size\n|2024.03.11,14:30:{0:02}.5,A,1{0},2\n", "trades price 17"),
+    "d.csv": ("timestamp,symbol,price,trdMatchID\n|2024-03-11D14:30:{0:02}.5,XBT,1{0},a-{0}\n", "trades trade_id a-7"),
+    "us.csv": ('Symbol,Time,Price\n|IBM,3/11/2024 2:30:{0:02} PM,"1,0{0:02}.5"\n', "trades price 1007.5"),
+    "de.csv": ("Datum;Zeit;ISIN;Kurs;Stück\n|11.03.2024;14:30:{0:02},5;DE000;1.100,5{0};1.10{0}\n", "trades size 1107"),
+    "jp.tsv": ("コード\t日付\t時刻\t約定値\n|7203\t2024/03/11\t14:30:{0:02}\t25{0:02}\n", "trades price 2507"),
+    "x_20240311_34200000_1.csv": ("523{0:02}.5,1.{0:02},3\n", "trades price 1.07"),
+}
+"""A header and a line of each kind of file, with the table and a value of the eighth row."""
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts_of_many_vendors_decode_as_drafted(tmp_path: Path, name: str) -> None:
+    form, told = LAYOUTS[name]
+    table, column, value = told.split()
+    head, _, line = form.rpartition("|")
+    path = tmp_path / name
+    path.write_text(head + "".join(line.format(number) for number in range(20)), encoding="utf-8")
+    done = drafted(tmp_path, path, symbol="A", venue="XASX")
+    assert not done.rejected
+    assert [when.date() for when in done.column("ts_event", table)] == [date(2024, 3, 11)] * 20
+    assert str(done.column(column, table)[7]).removesuffix("0").rstrip("0").rstrip(".") == value
+
+
+def test_trades_and_quotes_in_one_file_go_to_their_tables(tmp_path: Path) -> None:
+    path = tmp_path / "both.csv"
+    rows = "BHP,2024-03-11T00:30:00Z,Trade,1.5,10,,\nBHP,2024-03-11T00:30:01Z,Quote,,,1.4,1.6\n"
+    path.write_text("#RIC,Date-Time,Type,Price,Volume,Bid Price,Ask Price\n" + rows * 3)
+    done = drafted(tmp_path, path, venue="XASX")
+    assert done.column("price") == dec("1.5") * 3
+    assert done.column("ask_px", "quotes") == dec("1.6") * 3
+
+
+def test_a_date_that_may_be_the_other_way_round_is_to_be_checked(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    for day, unsure in (("03/04/2024", True), ("03/14/2024", False), ("14/03/2024", False)):
+        path.write_text(f"time,symbol,price\n{day} 10:00:00,A,1\n")
+        assert ("whether day or month comes first" in suggest(path)) == unsure
 
 
 def test_nothing_to_see(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from k2kernel.decode.parquet import parquet_batches, parquet_columns
 from k2kernel.errors import FileFault
-from k2kernel.ingest.draft import Column, draft
+from k2kernel.ingest.draft import draft
+from k2kernel.ingest.recognise import Column
 from k2kernel.sources import Member, members
 
 _HEAD_BYTES = 1 << 18
@@ -123,10 +124,11 @@ def _names(paths: list[str]) -> dict[str, str]:
 
 def _delimited(lines: list[str], form: dict[str, object]) -> Sample:
     remarks = []
-    if lines[0].startswith(("#", "//")):
+    delimiter = _delimiter(lines)
+    if lines[0].startswith(("#", "//")) and not _heads(lines, delimiter):
         form["comment"] = "#" if lines[0].startswith("#") else "//"
         lines = [line for line in lines if not line.startswith(str(form["comment"]))]
-    delimiter = _delimiter(lines)
+        delimiter = _delimiter(lines)
     rows = list(islice(csv.reader(lines, delimiter=delimiter), _ROWS))
     width = Counter(map(len, rows)).most_common(1)[0][0]
     skipped = next(number for number, row in enumerate(rows) if len(row) == width)
@@ -159,6 +161,12 @@ def _delimiter(lines: list[str]) -> str:
         return (count if width > 1 else 0, width)
 
     return max(",;\t|", key=score)
+
+
+def _heads(lines: list[str], delimiter: str) -> bool:
+    """Whether the first line has as many fields as the next, as `#RIC,Date-Time,Price` has."""
+    rows = list(csv.reader(lines[:2], delimiter=delimiter))
+    return len(rows) > 1 and len(rows[0]) == len(rows[1]) > 1
 
 
 def _like_data(text: str) -> bool:
