@@ -103,6 +103,12 @@ def test_replaced_compacted_and_expired(lake: Lake) -> None:
         load(lake, "two", minute=3)
 
 
+def emptied(lake: Lake) -> None:
+    """No table is in the catalog that the tests share."""
+    for name in lake.catalog.list_tables(NAMESPACE):
+        lake.catalog.drop_table(name)
+
+
 def streamed(lake: Lake, claim: Claim, minute: int) -> None:
     """Offsets of a partition, a row each."""
     rows = claim.end - claim.start
@@ -113,8 +119,7 @@ def streamed(lake: Lake, claim: Claim, minute: int) -> None:
 
 def test_an_embedded_catalog_moves_here(settings: Settings, lake: Lake, tmp_path: Path) -> None:
     """Tables stay where they are; snapshots, tags, pins, what was loaded and offsets are there, and appends go on."""
-    for name in lake.catalog.list_tables(NAMESPACE):
-        lake.catalog.drop_table(name)
+    emptied(lake)
     here = {**settings.model_dump(), "home": tmp_path / "moved", "catalog_uri": None, "threads": 1}
     before = Lake.open(Settings(**here), create=True)
     uri = settings.catalog_url if settings.catalog_uri else f"sqlite:///{tmp_path / 'other.db'}"
@@ -144,9 +149,10 @@ def test_an_embedded_catalog_moves_here(settings: Settings, lake: Lake, tmp_path
     before.close()
 
 
-def test_a_catalog_that_cannot_reach_the_files_takes_no_table(settings: Settings, tmp_path: Path) -> None:
+def test_a_catalog_that_cannot_reach_the_files_takes_no_table(settings: Settings, lake: Lake, tmp_path: Path) -> None:
     if not settings.on_s3:
         pytest.skip("a SQL catalog only notes where they are")
+    emptied(lake)
     here = Lake.open(Settings(home=tmp_path / "disk", _env_file=None), create=True)
     load(here, "one")
     with pytest.raises(InvalidParameter, match=r"cannot take market_data\..* where it is: .* must reach the warehouse"):
