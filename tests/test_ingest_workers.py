@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import k2kernel as k2
+from k2kernel.config import Settings
 from k2kernel.errors import AlreadyIngested, CommitConflict, FileFault, InvalidParameter
+from k2kernel.lake import Lake
+from k2kernel.metrics import METRICS
 from k2kernel.sample import generate
+from tests.ingest_files import assert_no_orphans, command, prints
 
 
 @pytest.fixture
@@ -33,6 +44,28 @@ def test_four_workers_load_what_one_loads(tmp_path: Path, files: list[Path]) -> 
     again = four.ingest(files, "k2-trades", workers=4)
     assert (again.rows, again.duplicate) == (0, expected.rows)
     assert sum(snapshot.rows_added for snapshot in four.snapshots("trades")) == expected.rows
+
+
+def counts() -> dict[str, float]:
+    """What the metrics count of loads and their commits; how often a commit was tried is chance."""
+    lines = (line.rpartition(" ") for line in METRICS.text().decode().splitlines())
+    grows = re.compile(r"k2_(ingest_\w+_total|ingest_seconds_count|commits_total|commit_seconds_count)\b")
+    return {name: float(value) for name, _, value in lines if grows.match(name)}
+
+
+def test_what_workers_count_is_counted_here(tmp_path: Path, files: list[Path]) -> None:
+    (wrong := tmp_path / "wrong.csv").write_text("nothing,of,that\n1,2,3\n")
+    found = []
+    for workers in (1, 2):
+        before, began = counts(), time.time()
+        list(k2.connect(tmp_path / f"lake-{workers}").ingest_each([*files[:3], wrong], "k2-trades", workers=workers))
+        found.append({name: value - before.get(name, 0) for name, value in counts().items()})
+        assert METRICS.ingest_last.series[()][0] >= began
+    one, two = found
+    assert two == one
+    assert one['k2_ingest_files_total{outcome="loaded"}'] == 3
+    assert one['k2_ingest_files_total{outcome="failed"}'] == 1
+    assert one['k2_ingest_rows_total{table="trades"}'] > 0
 
 
 def test_a_fault_is_of_its_file_and_the_others_are_loaded(tmp_path: Path, files: list[Path]) -> None:
@@ -66,3 +99,104 @@ def test_an_error_comes_whole_from_another_process(error: k2.K2Error) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Files of which a worker writes a part before it has read them."""
+    return generate(tmp_path_factory.mktemp("large"), rows=600_000, sessions=1, symbols=4, kinds=("trades",))[:3]
+
+
+class Ingest:
+    """`k2 ingest --workers 2` of files into a fresh lake, as a job of its own."""
+
+    def __init__(self, files: list[Path], home: Path) -> None:
+        self.files, self.home = files, home
+        self.process = subprocess.Popen(
+            command("ingest", *files, "-p", "k2-trades", "--workers", 2, home=home),
+            env=os.environ | {"K2_INGEST_BUFFER_ROWS": "50000"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def workers(self) -> dict[int, Path | None]:
+        """The ids of the workers, each with the file that it has open."""
+        found = {}
+        for pid in map(int, Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()):
+            found[pid] = next((path for path in self.files if str(path) in opened(pid)), None)
+        return found
+
+    def writing(self) -> dict[int, Path | None]:
+        """The workers, once one of them reads and has written a part, or another has."""
+        while self.process.poll() is None:
+            workers = self.workers
+            if any(workers.values()) and list(self.home.rglob("*.parquet")):
+                return workers
+            time.sleep(0.002)
+        raise AssertionError(self.process.communicate())
+
+    def ended(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
+
+    def again(self) -> dict[str, str]:
+        """Load the files again; the fingerprints of the tables."""
+        k2.connect(self.home).ingest(self.files, "k2-trades")
+        return prints(Lake.open(Settings(home=self.home)))
+
+
+@pytest.fixture(scope="module")
+def right(large: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The fingerprints of a lake into which one worker loads the files."""
+    home = tmp_path_factory.mktemp("right")
+    k2.connect(home).ingest(large, "k2-trades")
+    return prints(Lake.open(Settings(home=home)))
+
+
+def opened(pid: int) -> Iterator[str]:
+    """The paths of the files that a process has open."""
+    for each in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(FileNotFoundError):
+            yield str(each.readlink())
+
+
+def gone(pids: Iterable[int], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while (left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not left
+
+
+def test_a_worker_that_is_killed_is_the_fault_of_its_file(
+    tmp_path: Path, large: list[Path], right: dict[str, str]
+) -> None:
+    job = Ingest(large, tmp_path / "lake")
+    pid, path = next((pid, path) for pid, path in job.writing().items() if path)
+    os.kill(pid, signal.SIGKILL)
+    code, out, err = job.ended()
+    assert (code, out.count(" rows")) == (2, 2), err
+    assert "Traceback" not in err
+    assert f"k2: {path}: the process that loaded it was killed (SIGKILL). Run the same again" in err
+    assert job.again() == right
+
+
+@pytest.mark.parametrize("stop", ["interrupt", pytest.param("kill", marks=pytest.mark.long)])
+def test_workers_end_with_the_ingest_and_leave_nothing(
+    stop: str, tmp_path: Path, large: list[Path], right: dict[str, str]
+) -> None:
+    job = Ingest(large, tmp_path / "lake")
+    workers = job.writing()
+    if stop == "interrupt":
+        os.killpg(job.process.pid, signal.SIGINT)  # as a terminal does
+        code, _, err = job.ended()
+        assert (code, err) == (130, "k2: interrupted; nothing half-done is left\n")
+        assert gone(workers, 0)
+    else:
+        job.process.kill()
+        job.ended()
+        assert gone(workers)
+    assert_no_orphans(Lake.open(Settings(home=job.home)))
+    assert job.again() == right

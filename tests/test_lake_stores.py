@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ import pytest
 import k2kernel as k2
 from k2kernel import Workbench
 from k2kernel.config import Settings
-from k2kernel.errors import CommitConflict, K2Error, UnknownReference
-from k2kernel.lake import Lake
+from k2kernel.errors import CatalogMoved, CommitConflict, InvalidParameter, K2Error, UnknownReference
+from k2kernel.lake import Claim, Lake
+from k2kernel.lake.moving import move
 from k2kernel.query.connection import Query
-from k2kernel.schemas import NAMESPACE
+from k2kernel.schemas import NAMESPACE, TABLES
 from k2kernel.times import parse_as_of
-from tests.lake_frames import came_from, load, rows_of, trades
+from tests.lake_frames import DAY, OPEN, came_from, load, rows_of, trades
 from tests.stores import OTHER
 
+AS_OF = (None, "eod", "close")
 HEADER = "ts_event,symbol,venue,sequence,price,size,side,conditions\n"
 
 
@@ -98,6 +101,64 @@ def test_replaced_compacted_and_expired(lake: Lake) -> None:
     # What has expired is still known not to be loaded again.
     with pytest.raises(CommitConflict):
         load(lake, "two", minute=3)
+
+
+def emptied(lake: Lake) -> None:
+    """No table is in the catalog that the tests share."""
+    for name in lake.catalog.list_tables(NAMESPACE):
+        lake.catalog.drop_table(name)
+
+
+def streamed(lake: Lake, claim: Claim, minute: int) -> None:
+    """Offsets of a partition, a row each."""
+    rows = claim.end - claim.start
+    frame = trades(rows, claim.source, ts_ingest=OPEN + timedelta(minutes=minute))
+    given = came_from(f"{claim.source} from {claim.start}", rows, minute)
+    lake.append("trades", [lake.write("trades", frame, DAY).path], given, claims=[claim])
+
+
+def test_an_embedded_catalog_moves_here(settings: Settings, lake: Lake, tmp_path: Path) -> None:
+    """Tables stay where they are; snapshots, tags, pins, what was loaded and offsets are there, and appends go on."""
+    emptied(lake)
+    here = {**settings.model_dump(), "home": tmp_path / "moved", "catalog_uri": None, "threads": 1}
+    before = Lake.open(Settings(**here), create=True)
+    uri = settings.catalog_url if settings.catalog_uri else f"sqlite:///{tmp_path / 'other.db'}"
+    first = load(before, "one")
+    streamed(before, Claim("market.equity.trades.xasx/0", 0, 4, "writer", 1), 1)
+    before.tag("trades", "eod", first)
+    before.pin("close")
+    kept = {name: before.table(name).metadata for name in TABLES}
+
+    moved = move(before.settings, uri)
+    assert set(moved.tables) == {f"{NAMESPACE}.{name}" for name in TABLES}
+    here |= {"catalog_uri": uri, "warehouse": moved.settings["K2_WAREHOUSE"]}
+    with closing(Lake.open(Settings(**here))) as after:
+        assert {name: after.table(name).metadata for name in TABLES} == kept
+        with pytest.raises(CommitConflict, match="already"):
+            load(after, "one", minute=2)
+        with pytest.raises(CommitConflict):
+            streamed(after, Claim("market.equity.trades.xasx/0", 3, 9, "writer", 1), 3)
+        streamed(after, Claim("market.equity.trades.xasx/0", 4, 9, "writer", 1), 3)
+        assert len(rows_of(after)) == 19
+        wb = k2.connect(settings=after.settings)
+        wb.__dict__["lake"] = after
+        asked = {as_of: wb.sql("SELECT count(*) AS n FROM trades", as_of=as_of).to_polars()["n"][0] for as_of in AS_OF}
+        assert asked == {None: 19, "eod": 10, "close": 14}
+    with pytest.raises(CatalogMoved):
+        load(before, "two", minute=5)
+    before.close()
+
+
+def test_a_catalog_that_cannot_reach_the_files_takes_no_table(settings: Settings, lake: Lake, tmp_path: Path) -> None:
+    if not settings.on_s3:
+        pytest.skip("a SQL catalog only notes where they are")
+    emptied(lake)
+    here = Lake.open(Settings(home=tmp_path / "disk", _env_file=None), create=True)
+    load(here, "one")
+    with pytest.raises(InvalidParameter, match=r"cannot take market_data\..* where it is: .* must reach the warehouse"):
+        move(here.settings, settings.catalog_url)
+    assert load(here, "two", minute=1) == here.head("trades")
+    here.close()
 
 
 @pytest.fixture

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from pyarrow import ipc
 
 import k2kernel as k2
+from k2kernel.cli import query_main
 from k2kernel.config import Settings
 from k2kernel.errors import InvalidParameter, QueryCancelled, QueryError, SqlRefused
 from k2kernel.query.scope import CancelScope
@@ -49,6 +56,13 @@ QUICK = (*MORE[:4], MORE[6], *(each for each in STATEMENTS if "sum(size)" in eac
 """What every run asks; the rest takes a minute, and is asked by the long one."""
 
 ASOF = next(asked for asked in STATEMENTS if "ASOF" in asked.sql)
+EXACT = Asked(
+    "SELECT symbol, vwap, sum(volume) OVER () AS v FROM bars(NULL, '1d') WHERE symbol <> $s ORDER BY ALL",
+    {"s": "RIO"},
+    as_of="eod",
+)
+"""Of every door: exact numbers, a bound value, a state of the past and bars."""
+
 EVERY = [asked for asked in (*STATEMENTS, *MORE) if asked is not ASOF]
 
 
@@ -116,6 +130,46 @@ def test_the_engine_of_the_settings_is_used(wb: k2.Workbench) -> None:
     set_up = k2.connect(settings=wb.settings.model_copy(update={"engine": "spark"}))
     with pytest.raises(SqlRefused, match="Spark has no"):
         set_up.sql(ASOF.sql)
+
+
+def by_cli(asked: Asked, *words: str) -> pa.Table:
+    """The answer of `k2-query sql` in this process; the exit, and what it said, where it fails."""
+    words = (*words, *(f"--param={name}={text}" for name, text in asked.params.items()), f"--as-of={asked.as_of}")
+    argv = ["k2-query", "sql", *words, "-o", "arrow", "--", asked.sql]
+    out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as ended:
+            query_main()
+    if ended.value.code:
+        raise SystemExit(err.getvalue())
+    return ipc.open_stream(out.buffer.getvalue()).read_all()
+
+
+def by_magic(asked: Asked, *words: str) -> pa.Table:
+    """The answer of `%%k2sql` in a shell in this process."""
+    shell = InteractiveShell()
+    shell.user_ns |= asked.params | {"wb": k2.connect()}
+    shell.run_line_magic("load_ext", "k2kernel")
+    shell.run_cell_magic("k2sql", f"--out answer --to arrow --as-of {asked.as_of} {' '.join(words)}", asked.sql)
+    return shell.user_ns["answer"]
+
+
+@pytest.mark.parametrize("door", [by_cli, by_magic])
+@pytest.mark.parametrize("how", ["option", "setting"])
+def test_every_door_leads_to_spark(
+    door: Callable[..., pa.Table], how: str, wb: k2.Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = wb.settings.spark_url
+    assert url is not None
+    monkeypatch.setenv("K2_HOME", str(wb.settings.home))
+    monkeypatch.setenv("K2_SPARK_URL", url.get_secret_value())
+    words = ["--engine", "spark"] if how == "option" else []
+    if how == "setting":
+        monkeypatch.setenv("K2_ENGINE", "spark")
+    assert door(EXACT, *words).equals(wb.sql(EXACT.sql, EXACT.params, EXACT.as_of, engine="duckdb").to_arrow())
+    with pytest.raises((SqlRefused, SystemExit), match="Spark has no ASOF JOIN"):
+        door(replace(ASOF, as_of="eod"), *words)
 
 
 def test_a_scope_ends_a_statement(wb: k2.Workbench) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 # Python looks for garbage after every 700 objects; the hundreds of thousands that libraries make when loaded all stay.
 gc.set_threshold(50_000, 20, 20)
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """`k2`."""
@@ -46,9 +48,12 @@ def run(app: Callable[[], object]) -> None:
     except K2Error as exc:
         sys.stderr.write(f"k2: {exc}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as exc:
+        # Typer has made the exit of an interrupt.
+        if isinstance(exc, SystemExit) and exc.code != _INTERRUPTED:
+            raise
         sys.stderr.write("k2: interrupted; nothing half-done is left\n")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has seen enough, as with `| head`.
         sys.stderr.close()

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import cache, partial
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from traceback import format_exc
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import FileFault
@@ -18,6 +27,7 @@ from k2kernel.ingest.known import Options
 from k2kernel.ingest.progress import Phase, Progress, silent
 from k2kernel.ingest.receipt import Receipt
 from k2kernel.lake import Lake
+from k2kernel.metrics import METRICS
 from k2kernel.profiles import Profile
 
 if TYPE_CHECKING:
@@ -29,6 +39,14 @@ _THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS")
 _AMOUNT = re.compile(r"[\d.]+")
 _LEAST_ROWS = 100_000
 """Rows that a worker holds at least before it writes a file; fewer make files that cost more than they save."""
+
+_CODE = "import sys; from k2kernel.ingest.workers import work; work(int(sys.argv[1]))"
+_AGAIN = (
+    "Run the same again: each table has all of the file or nothing, and what it has is not added twice. "
+    "Where memory ran out, use fewer workers"
+)
+_STOP_S = 10.0
+"""How long a worker may take to delete what it has not committed; then it is killed."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +84,19 @@ def ingest_files(
     """Load files, and tell of each in the order of `paths`.
 
     Up to `workers` files are loaded at a time, each in a process with its share of the threads, of `memory_limit` and
-    of `ingest_buffer_rows`. Their commits take turns; a file is still one commit a table, or nothing. With one worker
-    a file is begun when the one before it was taken.
+    of `ingest_buffer_rows`. Their commits take turns; a file is still one commit a table, or nothing. Where a process
+    is killed that is the fault of its file alone. Where this one stops or is killed they stop too, and clean up. With
+    one worker a file is begun when the one before it was taken.
     """
     workers = min(workers, len(paths))
     if workers < 2:
         yield from (Loaded.of(lake, path, profile, options, progress) for path in paths)
         return
     share = _share(lake.settings, workers)
-    with _few_threads(share.threads or 1), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        begun = [pool.submit(_load, share, path, profile, options) for path in paths]
-        try:
-            for path, each in zip(paths, begun, strict=True):
-                loaded = each.result()
-                Phase(progress, str(path), "loading", path.stat().st_size if loaded.receipt else 0).done()
-                yield loaded
-        finally:
-            for each in begun:
-                each.cancel()
+    with _crew(workers, share, profile, options) as load:
+        for path, loaded in zip(paths, load(paths), strict=True):
+            Phase(progress, str(path), "loading", path.stat().st_size if loaded.receipt else 0).done()
+            yield loaded
 
 
 def _share(settings: Settings, workers: int) -> Settings:
@@ -94,19 +107,132 @@ def _share(settings: Settings, workers: int) -> Settings:
     return settings.model_copy(update={"threads": threads, "ingest_buffer_rows": rows, "memory_limit": limit})
 
 
-@contextmanager
-def _few_threads(threads: int) -> Iterator[None]:
-    """Processes that begin meanwhile have so many threads."""
-    before = {name: os.environ[name] for name in _THREADS if name in os.environ}
-    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+def work(descriptor: int) -> None:
+    """In a worker: load what the other end of the socket asks for, until it goes, which also interrupts a load."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    asked: SimpleQueue[Path | None] = SimpleQueue()
+    with suppress(KeyboardInterrupt), socket.socket(fileno=descriptor) as end, end.makefile("rwb") as pipe:
+
+        def listen() -> None:
+            with suppress(EOFError, OSError):
+                while True:
+                    asked.put(pickle.load(pipe))  # noqa: S301 - as below
+            os.kill(os.getpid(), signal.SIGINT)
+            asked.put(None)
+
+        settings, profile, options = pickle.load(pipe)  # noqa: S301 - from the process that started this one
+        Thread(target=listen, daemon=True).start()
+        lake = cache(partial(Lake.open, settings))
+        for path in iter(asked.get, None):
+            pickle.dump((_outcome(lake, path, profile, options), METRICS.hand_over()), pipe)
+            pipe.flush()
+
+
+def _outcome(lake: Callable[[], Lake], path: Path, profile: Profile, options: Options) -> Loaded | Exception:
     try:
-        yield
+        return Loaded.of(lake(), path, profile, options, silent)
+    except Exception as exc:  # noqa: BLE001 - it is raised in the other process
+        exc.add_note(format_exc())
+        return exc
+
+
+@contextmanager
+def _crew(
+    number: int, settings: Settings, profile: Profile, options: Options
+) -> Iterator[Callable[[Sequence[Path]], Iterator[Loaded]]]:
+    """What loads files with so many workers, which end with the block."""
+    crew = [_Worker(settings, profile, options) for _ in range(number)]
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+    for worker in crew:
+        idle.put(worker)
+
+    def load(path: Path) -> Loaded:
+        worker = idle.get()
+        try:
+            return worker.load(path)
+        finally:
+            idle.put(worker)
+
+    threads = ThreadPoolExecutor(number, thread_name_prefix="k2-ingest")
+    try:
+        yield lambda paths: threads.map(load, paths)
     finally:
-        for name in _THREADS:
-            del os.environ[name]
-        os.environ.update(before)
+        threads.shutdown(wait=False, cancel_futures=True)
+        for end in (_Worker.stop, _Worker.wait, _Worker.close):
+            for worker in crew:
+                end(worker)
 
 
-def _load(settings: Settings, path: Path, profile: Profile, options: Options) -> Loaded:
-    """In a worker: load the file."""
-    return Loaded.of(Lake.open(settings), path, profile, options, silent)
+class _Worker:
+    """A process that loads one file after another, for some settings, by a profile and with options."""
+
+    def __init__(self, settings: Settings, profile: Profile, options: Options) -> None:
+        self._given = settings, profile, options
+        self._environment = os.environ | dict.fromkeys(_THREADS, str(settings.threads))
+        self._environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+        self._stopped = False
+        self._start()
+
+    def _start(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                [sys.executable, "-P", "-c", _CODE, str(theirs.fileno())],
+                env=self._environment,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                process_group=0,  # a terminal's Ctrl-C is for this process, which stops that one
+            )
+        self._pipe = self._socket.makefile("rwb")
+        self._tell(self._given)
+        if self._stopped:
+            self.stop()
+
+    def _tell(self, what: object) -> None:
+        pickle.dump(what, self._pipe)
+        self._pipe.flush()
+
+    def load(self, path: Path) -> Loaded:
+        """Load a file; where the process ends meanwhile that is the file's fault, and another process starts."""
+        outcome: Loaded | Exception
+        try:
+            with METRICS.ingest_running.track_inprogress():
+                self._tell(path)
+                outcome, counts = pickle.load(self._pipe)  # noqa: S301 - from the process that this one started
+        except (EOFError, OSError, pickle.UnpicklingError):
+            return self._lost(path)
+        METRICS.take(counts)
+        if isinstance(outcome, Exception):
+            raise outcome
+        METRICS.ingest_last.set(time.time())
+        return outcome
+
+    def _lost(self, path: Path) -> Loaded:
+        METRICS.ingest_files.labels("failed").inc()
+        self.wait()
+        status = self._process.returncode
+        how = f"was killed ({signal.Signals(-status).name})" if status < 0 else f"ended with status {status}"
+        if not self._stopped:
+            self.close()
+            self._start()
+        return Loaded(path, None, FileFault(str(path), f"the process that loaded it {how}", _AGAIN))
+
+    def stop(self) -> None:
+        """Let the process know that it is to end now."""
+        self._stopped = True
+        with suppress(OSError):  # it has gone
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def wait(self) -> None:
+        """Return when the process has ended, by force where it does not end by itself."""
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """Give the socket back."""
+        with suppress(OSError):
+            self._pipe.close()
+        self._socket.close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, RESTError
 
 from k2kernel.errors import CatalogMoved, InvalidParameter, LakeNotFound
 from k2kernel.lake.catalog import BUSY_SECONDS, MOVED, connect, shown
@@ -51,8 +51,7 @@ def move(settings: Settings, uri: str) -> Moved:
     if not file.exists():
         raise LakeNotFound(str(settings.home))
     given = {**settings.model_dump(), "catalog_uri": uri, "warehouse": settings.warehouse_path}
-    target = connect(type(settings)(**given), create=True)
-    with _alone(file) as cursor:
+    with closing(connect(type(settings)(**given), create=True)) as target, _alone(file) as cursor:
         tables = _tables(cursor, str(file))
         with _registered(target, tables):
             cursor.execute("DELETE FROM iceberg_tables")
@@ -95,13 +94,23 @@ def _registered(target: Catalog, tables: dict[tuple[str, str], str]) -> Iterator
             if not target.namespace_exists(table[0]):
                 _make_namespace(target, table[0])
             _forget(target, table, location)
-            target.register_table(table, location)
+            _register(target, table, location)
             done.append(table)
         yield
     except BaseException:
         for table in done:
             target.drop_table(table)
         raise
+
+
+def _register(target: Catalog, table: tuple[str, str], location: str) -> None:
+    """A SQL catalog notes the place; a REST catalog reads what is there, and may have no access."""
+    try:
+        target.register_table(table, location)
+    except RESTError as exc:
+        problem = f"that catalog cannot take {'.'.join(table)} where it is: {exc}"
+        remedy = "Its server must reach the warehouse at that place: a bucket it has the keys of, or the same folder"
+        raise InvalidParameter("uri", shown(target.properties["uri"]), problem, remedy) from exc
 
 
 def _make_namespace(target: Catalog, name: str) -> None:

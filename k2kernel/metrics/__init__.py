@@ -5,12 +5,12 @@ Numbers are kept from the start; Prometheus' library is loaded by the first proc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from k2kernel.metrics.instruments import CONTENT_TYPE, Counter, Gauge, Histogram, Instrument
+from k2kernel.metrics.instruments import CONTENT_TYPE, Counter, Gauge, Histogram, Instrument, Series
 
 if TYPE_CHECKING:
     from k2kernel.config import Settings
@@ -173,6 +173,15 @@ class Metrics:
                 refresh()
             except Exception:  # noqa: BLE001 - what cannot be measured must not hide what can
                 self.refresh_failures.inc()
+
+    def hand_over(self) -> dict[str, Series]:
+        """What was counted so far, for another process to `take`; it is zero then. Gauges say what is now, and stay."""
+        return {each.name: each.hand_over() for each in self if not isinstance(each, Gauge)}
+
+    def take(self, told: Mapping[str, Series]) -> None:
+        """Add what another process has handed over."""
+        for each in self:
+            each.take(told.get(each.name, {}))
 
     @contextmanager
     def shown(self, settings: Settings, *, serve: bool = True) -> Iterator[None]:

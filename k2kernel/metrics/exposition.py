@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from k2kernel.metrics.instruments import CONTENT_TYPE, Counter, Gauge, Histogram, Instrument, Numbers
+from k2kernel.metrics.instruments import CONTENT_TYPE, Counter, Gauge, Histogram, Instrument, Numbers, Series
 
 if TYPE_CHECKING:
     from k2kernel.config import Settings
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("k2kernel.metrics")
 _SHARE_S = 1.0
 
-Series = dict[tuple[str, ...], Numbers]
 State = dict[str, Series]
 """The series of each instrument, by its name."""
 

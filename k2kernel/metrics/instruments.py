@@ -8,12 +8,16 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from operator import add
 from typing import Self
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Numbers = list[float]
 """The numbers of one series: a value; of a histogram the count of each bucket, then the sum."""
+
+Series = dict[tuple[str, ...], Numbers]
+"""The series of an instrument by the values of its labels."""
 
 _LOCK = threading.Lock()
 
@@ -27,7 +31,7 @@ class Instrument:
 
     def __init__(self, name: str, meaning: str, label_names: tuple[str, ...] = (), known: tuple[str, ...] = ()) -> None:
         self.name, self.meaning, self.label_names = name, meaning, label_names
-        self.series: dict[tuple[str, ...], Numbers] = {}
+        self.series: Series = {}
         for labels in [(value,) for value in known] if label_names else [()]:
             self.series[labels] = self.zeros
         self.labelled: tuple[str, ...] = ()
@@ -48,6 +52,21 @@ class Instrument:
     @property
     def _numbers(self) -> Numbers:
         return self.series.setdefault(self.labelled, self.zeros)
+
+    def hand_over(self) -> Series:
+        """The numbers so far, for another process to `take`; they are zero then."""
+        with _LOCK:
+            told = dict(self.series)
+            for labels in told:
+                self.series[labels] = self.zeros
+        return told
+
+    def take(self, told: Series) -> None:
+        """Add what another process has handed over."""
+        with _LOCK:
+            for labels, numbers in told.items():
+                mine = self.series.setdefault(labels, self.zeros)
+                mine[:] = map(add, mine, numbers)
 
     def _add(self, amount: float) -> None:
         with _LOCK:
