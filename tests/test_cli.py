@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -247,3 +253,29 @@ def test_looking_at_a_file_makes_no_lake(cli: Any) -> None:
     assert cli(main, "ingest", "in.csv", "-p", "k2-trades", "--dry-run")[0] == 0
     assert k2.connect().guess("in.csv") == "k2-trades"
     assert not Path(".k2").exists()
+
+
+def on_a_terminal(columns: int, *words: str) -> str:
+    """What `k2` writes to a terminal of so many columns."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    program = [sys.executable, "-c", "from k2kernel.cli import main; main()", *words]
+    given = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(program, stdin=follower, stdout=follower, stderr=follower, env=given) as process:
+        os.close(follower)
+        found = b""
+        with suppress(OSError):  # Linux says so where nothing more can come
+            while piece := os.read(leader, 4096):
+                found += piece
+        process.wait()
+    os.close(leader)
+    return re.sub(r"\x1b\[[0-9;]*m", "", found.decode().replace("\r\n", "\n"))
+
+
+def test_a_terminal_shows_the_columns_that_fit_and_says_which_do_not(loaded: Path) -> None:
+    narrow, wide = (on_a_terminal(columns, "query", "bars", "BHP", "1d") for columns in (60, 300))
+    assert max(map(len, narrow.splitlines()[:2])) <= 60
+    assert "more columns than fit: " in narrow
+    shown, hidden = narrow.splitlines()[0], narrow.partition("fit: ")[2].partition(";")[0]
+    assert [*shown.split(), *hidden.replace(",", "").split()] == wide.splitlines()[0].split()
+    assert "more columns" not in wide

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from enum import StrEnum
+from itertools import accumulate
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -67,14 +69,14 @@ def write(batches: Iterable[pa.RecordBatch], output: Output) -> None:
             sys.stdout.buffer.flush()
 
 
-def records(found: Sequence[Any], output: Output) -> None:
-    """Write dataclass records as rows."""
+def records(found: Sequence[Any], output: Output, order: Sequence[str] | None = None) -> None:
+    """Write dataclass records as rows; a table has their fields in this `order` (None: their own)."""
     if not found:
         typer.echo("[]" if output is Output.json else "")
         return
     table = records_table(found)
     if output is Output.table:
-        frame(table)
+        frame(table, order)
     else:
         write(table.to_batches(), output)
 
@@ -98,14 +100,28 @@ def frame(table: pa.Table, columns: Sequence[str] | None = None) -> None:
 
 
 def grid(headings: Sequence[str], numbers: Sequence[bool], cells: Sequence[Sequence[str]]) -> None:
-    """Rows of text under headings, numbers to the right, as wide as they need to be; a terminal wraps by itself."""
+    """Rows of text under headings, numbers to the right; on a terminal those columns that fit, and which others are."""
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     place = [str.rjust if number else str.ljust for number in numbers]
-    lines = ["  ".join(put(text, width) for put, text, width in zip(place, row, widths, strict=True)) for row in cells]
-    heading = "  ".join(put(text, width) for put, text, width in zip(place, headings, widths, strict=True))
-    typer.secho(heading.rstrip(), bold=True)
+    shown = _fitting(widths)
+    head, *lines = ["  ".join(map(_put, place, row, widths[:shown])).rstrip() for row in (headings, *cells)]
+    typer.secho(head, bold=True)
     for line in lines:
-        typer.echo(line.rstrip())
+        typer.echo(line)
+    if shown < len(headings):
+        typer.echo(f"more columns than fit: {', '.join(headings[shown:])}; -o csv writes all", err=True)
+
+
+def _put(place: Callable[[str, int], str], text: str, width: int) -> str:
+    return place(text, width)
+
+
+def _fitting(widths: Sequence[int]) -> int:
+    """How many columns the terminal is wide enough for, at least one; all where the output is no terminal."""
+    if not sys.stdout.isatty():
+        return len(widths)
+    most = get_terminal_size().columns
+    return max(1, sum(end - 2 <= most for end in accumulate(width + 2 for width in widths)))
 
 
 def _cell(value: Any) -> str:

@@ -36,6 +36,10 @@ app = typer.Typer(
 
 _TRADES = ["ts_event", "symbol", "venue", "price", "size", "side", "conditions"]
 _QUOTES = ["ts_event", "symbol", "venue", "bid_sz", "bid_px", "ask_px", "ask_sz", "conditions"]
+_SNAPSHOT = (
+    *("id", "committed_at", "operation", "rows_added", "rows_total", "tags", "is_current_ancestor", "parent_id"),
+    "source",
+)
 _SPREADS = ["ts_event", "price", "size", "sign", "bid_px", "ask_px", "mid", "effective_spread", "realised_spread"]
 """The columns that a table on the screen shows; every other format has all."""
 
@@ -226,7 +230,7 @@ def snapshots(
     """The kept states of a table, newest first: id, time, operation, rows added, total, source, tags."""
     from k2kernel.cli.output import records
 
-    records(workbench(home).snapshots(table)[:limit], output)
+    records(workbench(home).snapshots(table)[:limit], output, _SNAPSHOT)
 
 
 @app.command()
