@@ -96,7 +96,9 @@ def _lenient(metadata: TableMetadata) -> TableMetadata:
 
 def commit(table: Table, added: Sequence[DataFile], removed: Sequence[DataFile], summary: dict[str, str]) -> int:
     """Add and remove data files in one snapshot of main, and return its id."""
-    with table.transaction() as transaction:
+    from k2kernel.lake.transaction import OneCopy
+
+    with OneCopy(table) as transaction:
         update = transaction.update_snapshot(snapshot_properties=summary)
         producer = update.overwrite() if removed else update.merge_append()
         for file in added:
