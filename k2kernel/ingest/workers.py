@@ -40,7 +40,7 @@ _AMOUNT = re.compile(r"[\d.]+")
 _LEAST_ROWS = 100_000
 """Rows that a worker holds at least before it writes a file; fewer make files that cost more than they save."""
 
-_CODE = "import sys; from k2kernel.ingest.workers import work; work(int(sys.argv[1]))"
+_CODE = "import gc, sys; gc.disable(); from k2kernel.ingest.workers import work; gc.enable(); work(int(sys.argv[1]))"
 _AGAIN = (
     "Run the same again: each table has all of the file or nothing, and what it has is not added twice. "
     "Where memory ran out, use fewer workers"
