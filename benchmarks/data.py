@@ -93,7 +93,7 @@ def csv(folder: Path, rows: int, sessions: int = len(SESSIONS)) -> Path:
 def pieces(source: Path, folder: Path, rows: int) -> list[Path]:
     """`source` cut into files of `rows` rows, each with the header, in order."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths: list[Path] = []
     with source.open(encoding="utf-8") as lines:
         header = next(lines)
         while piece := "".join(islice(lines, rows)):
