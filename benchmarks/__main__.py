@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import appends, data, http, ingest, joins, queries, replay, streams
+from benchmarks import appends, data, http, ingest, joins, queries, replay, streams, workers
 from benchmarks.report import HEADING, Report
 
-PARTS = ("ingest", "queries", "joins", "replay", "http", "appends", "streams")
+PARTS = ("ingest", "workers", "queries", "joins", "replay", "http", "appends", "streams")
 
 
 def main() -> None:
@@ -28,6 +28,8 @@ def main() -> None:
     print(f"{chosen.rows:,} rows; medians after a warm-up; 'ratio' is k2kernel over DuckDB\n\n{HEADING}")
     if "ingest" in chosen.only:
         ingest.measure(report, data.csv(folder, chosen.rows), home, chosen.rounds)
+    if "workers" in chosen.only:
+        workers.measure(report, data.csv(folder, chosen.rows), folder, chosen.rounds)
     if "queries" in chosen.only:
         queries.measure(report, home)
     if "joins" in chosen.only:

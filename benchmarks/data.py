@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 import duckdb
@@ -92,10 +93,10 @@ def csv(folder: Path, rows: int, sessions: int = len(SESSIONS)) -> Path:
 def pieces(source: Path, folder: Path, rows: int) -> list[Path]:
     """`source` cut into files of `rows` rows, each with the header, in order."""
     folder.mkdir(parents=True, exist_ok=True)
-    header, *lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
-    paths = []
-    for number, start in enumerate(range(0, len(lines), rows)):
-        path = folder / f"piece-{number:04}.csv"
-        path.write_text("".join([header, *lines[start : start + rows]]), encoding="utf-8")
-        paths.append(path)
+    paths: list[Path] = []
+    with source.open(encoding="utf-8") as lines:
+        header = next(lines)
+        while piece := "".join(islice(lines, rows)):
+            paths.append(folder / f"piece-{len(paths):04}.csv")
+            paths[-1].write_text(header + piece, encoding="utf-8")
     return paths

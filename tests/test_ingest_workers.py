@@ -20,7 +20,7 @@ from k2kernel.errors import AlreadyIngested, CommitConflict, FileFault, InvalidP
 from k2kernel.lake import Lake
 from k2kernel.metrics import METRICS
 from k2kernel.sample import generate
-from tests.ingest_files import assert_no_orphans, command, prints
+from tests.ingest_files import assert_no_orphans, command, data_files, prints
 
 
 @pytest.fixture
@@ -154,6 +154,15 @@ def right(large: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[s
     home = tmp_path_factory.mktemp("right")
     k2.connect(home).ingest(large, "k2-trades")
     return prints(Lake.open(Settings(home=home)))
+
+
+def test_files_that_load_side_by_side_are_written_once(tmp_path: Path, large: list[Path]) -> None:
+    """They commit in the order in which they began, so none has to be given a later time of its ingest."""
+    before = METRICS.written_files.series[()][0]
+    bench = k2.connect(tmp_path / "lake")
+    bench.ingest(large, "k2-trades", workers=3)
+    assert METRICS.written_files.series[()][0] - before == len(data_files(bench.lake))
+    assert [snapshot.source for snapshot in bench.snapshots("trades")][::-1] == [str(path) for path in large]
 
 
 def opened(pid: int) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.transforms import BucketTransform
 from sqlalchemy.exc import OperationalError
 
 from k2kernel.errors import CommitConflict
@@ -192,6 +193,18 @@ def test_an_append_of_many_files_is_one_snapshot(lake: Lake) -> None:
     head = lake.append("trades", [file.path for file in files], came_from("a", 15))
     assert [snapshot.id for snapshot in lake.snapshots("trades")] == [head]
     assert sorted(file.session for file in lake.files("trades", head) if file.session) == days
+
+
+def test_appends_and_compaction_go_on_where_another_program_changed_the_partitions(lake: Lake) -> None:
+    load(lake, "one")
+    with lake.table("trades").update_spec() as update:
+        update.add_field("symbol", BucketTransform(4), "bucket")
+    for minute, digest in enumerate(("two", "three"), start=1):
+        load(lake, digest, minute=minute)
+    assert lake.maintenance.compact("trades").files_after == 1
+    assert sorted(rows_of(lake)["source"].unique()) == ["one", "three", "two"]
+    assert len(rows_of(lake)) == lake.files("trades", lake.head("trades")).rows == 30
+    assert [field.name for field in lake.table("trades").spec().fields] == ["session", "bucket"]
 
 
 def test_provenance_comes_back(lake: Lake) -> None:

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.sizing import grown, kept
+import k2kernel as k2
+from benchmarks import data
+from benchmarks.sizing import (
+    BUFFER_KB_A_ROW,
+    BYTES_A_ROW,
+    FILE_BYTES,
+    FILE_BYTES_A_ROW,
+    LOAD_MB,
+    ROWS_A_CORE_S,
+    START_S,
+    file_bytes,
+    grown,
+    kept,
+    load_mb,
+)
 from k2kernel.config import Settings
 from k2kernel.lake import Lake
 from tests.lake_frames import load
+from tests.support import ROOT
 
 WRITERS, COMMITS, ROWS = 8, 5, 10
 
@@ -80,5 +98,53 @@ def test_the_page_shows_what_the_model_says(
 
     monkeypatch.setattr("sys.argv", ["sizing"])
     sizing.main()
-    page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text()
-    assert capsys.readouterr().out in page
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    assert all(table in page for table in capsys.readouterr().out.strip().split("\n\n"))
+    for text in (
+        f"**bytes a row** are {FILE_BYTES_A_ROW:g} in the file of a commit, which has {FILE_BYTES / 1e3:g} kB beside",
+        f"and {BYTES_A_ROW} in a sorted session",
+        f"is {LOAD_MB} MB and {BUFFER_KB_A_ROW} kB for each row",
+        f"a processor loads {ROWS_A_CORE_S:,} rows",
+    ):
+        assert text in page
+
+
+def test_the_readme_measured_the_bytes_of_the_model() -> None:
+    (line,) = (line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| bytes a row |"))
+    assert float(line.split("|")[2]) == pytest.approx(BYTES_A_ROW, rel=0.05)
+
+
+def test_the_files_of_commits_are_as_large_as_the_paper_says(tmp_path: Path) -> None:
+    bench = k2.connect(tmp_path / "lake")
+    for rows in (500, 5_000, 50_000):
+        bench.ingest(data.csv(tmp_path, rows, 1), data.PROFILE)
+        (nbytes,) = (
+            file.nbytes for file in bench.lake.files("trades", bench.lake.head("trades")).files if file.rows == rows
+        )
+        assert nbytes == pytest.approx(file_bytes(rows), rel=0.15)
+
+
+LOAD = """
+import resource, sys
+import k2kernel as k2
+from benchmarks import data
+k2.connect(sys.argv[2]).ingest(sys.argv[1], data.PROFILE)
+spent = resource.getrusage(resource.RUSAGE_SELF)
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(spent.ru_utime + spent.ru_stime, peak)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("buffer_rows", [100_000, 500_000])
+def test_a_load_needs_what_the_paper_says(buffer_rows: int, tmp_path: Path) -> None:
+    """Processor time within a half of what is said and memory within a quarter; loads of a whole minute come nearer."""
+    rows = 2_000_000
+    words = [sys.executable, "-c", LOAD, str(data.csv(tmp_path, rows, 1)), str(tmp_path / "lake")]
+    settings = os.environ | {"K2_INGEST_BUFFER_ROWS": str(buffer_rows)}
+    done = subprocess.run(words, env=settings, cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds, peak_kb = map(float, done.stdout.split())
+    assert seconds - START_S == pytest.approx(rows / ROWS_A_CORE_S, rel=0.5)
+    assert peak_kb / 1e3 == pytest.approx(load_mb(buffer_rows), rel=0.25)
+    files = (tmp_path / "lake").rglob("trades/data/**/*.parquet")
+    assert sum(path.stat().st_size for path in files) / rows == pytest.approx(BYTES_A_ROW, rel=0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -20,7 +21,7 @@ from k2kernel.config import Settings
 from k2kernel.errors import InvalidParameter, QueryCancelled, QueryError, SqlRefused
 from k2kernel.query.scope import CancelScope
 from tests.doors import HOSTILE, STATEMENTS, Asked, lake_of_doors
-from tests.query_lake import DAY, at
+from tests.query_lake import DAY, add, at, event
 from tests.sparks import spark_server
 
 if TYPE_CHECKING:
@@ -229,3 +230,36 @@ def test_a_table_that_spark_changed_reads_right(wb: k2.Workbench, session: Spark
     assert then == [row["name"] for row in rows(wb, text, as_of="before", engine="spark")] == ["old", "three", "two"]
     wb.tag("instruments", "after")
     assert run(f"SELECT count(*) AS n FROM {name} VERSION AS OF 'after'")["n"].to_pylist() == [3]
+
+
+def test_writers_of_both_kinds_share_a_table_whose_partitions_changed(wb: k2.Workbench, session: SparkSession) -> None:
+    """Appends, rewrites into buckets and deletes in turn; every state by id and by time, asked from both sides."""
+    name, count = "k2.market_data.quotes", "SELECT count(*) AS n FROM {} {}"
+    states: dict[int, int] = {}
+
+    def state(rows: int) -> None:
+        states[wb.lake.head("quotes") or 0] = rows
+        time.sleep(0.01)  # Spark's clock has milliseconds
+
+    def run(text: str) -> pa.Table:
+        return session.sql(text).toArrow()
+
+    state(6)
+    run(f"ALTER TABLE {name} ADD PARTITION FIELD bucket(4, symbol)")
+    add(wb.lake, "e" * 64, [event(symbol=symbol) for symbol in ("CBA", "WOW")], "quotes", minute=30)
+    state(8)
+    run("CALL k2.system.rewrite_data_files(table => 'market_data.quotes', options => map('rewrite-all', 'true'))")
+    state(8)
+    run(f"DELETE FROM {name} WHERE symbol = 'CBA'")
+    state(7)
+    add(wb.lake, "f" * 64, [event(symbol="NAB")], "quotes", minute=31)
+    state(8)
+    assert len(states) == 5
+    assert [field.name for field in wb.lake.table("quotes").spec().fields] == ["session", "symbol_bucket_4"]
+    for snapshot in wb.snapshots("quotes"):
+        if (rows := states.get(snapshot.id)) is not None:
+            when = snapshot.committed_at.isoformat()
+            for as_of in (snapshot.id, snapshot.committed_at):
+                assert wb.sql(count.format("quotes", ""), as_of=as_of).to_arrow()["n"].to_pylist() == [rows]
+            for past in (f"VERSION AS OF {snapshot.id}", f"TIMESTAMP AS OF '{when}'"):
+                assert run(count.format(name, past))["n"].to_pylist() == [rows]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,29 +30,43 @@ from k2kernel.lake import Lake, Provenance, SourceRecord
 from k2kernel.profiles import Lookup, Profile
 from k2kernel.sources import Member, digest, members
 
+Turn = tuple[datetime, Callable[[], object]]
+"""When a load began, which is the ts_ingest of its rows unless a later one was quicker; and what waits for its turn to
+commit.
+"""
+
 _LOOKS = 4
 """How often to look again at what the lake holds, where another writer was quicker: once for each table of a file."""
 
 
 def ingest_file(
-    lake: Lake, path: str | Path, profile: Profile, options: Options | None = None, progress: Progress = silent
+    lake: Lake,
+    path: str | Path,
+    profile: Profile,
+    options: Options | None = None,
+    progress: Progress = silent,
+    *,
+    turn: Turn | None = None,
 ) -> Receipt:
     """Load one file (every member of a zip) by `profile`; each table that gets rows gets one snapshot.
 
     Content that is there already adds nothing. `FileFault` where the file cannot be loaded as a whole; then nothing
-    was committed.
+    was committed. `turn` is given where others load beside it.
     """
     options = _checked(options or Options(), profile)
     with measured() as told:
-        return told(_ingested(lake, path, profile, options, progress))
+        return told(_ingested(lake, path, profile, options, progress, turn=turn))
 
 
-def _ingested(lake: Lake, path: str | Path, profile: Profile, options: Options, progress: Progress) -> Receipt:
+def _ingested(
+    lake: Lake, path: str | Path, profile: Profile, options: Options, progress: Progress, *, turn: Turn | None
+) -> Receipt:
     began = time.monotonic()
     lookups = resolve(lake, profile)
     for look in range(_LOOKS):
         try:
-            receipt = _Ingest(lake, Path(path), profile, options, lookups, progress, passes=look).run()
+            given = turn or (datetime.now(UTC), lambda: None)
+            receipt = _Ingest(lake, Path(path), profile, options, lookups, progress, *given, passes=look).run()
             break
         except CommitConflict:
             # Another writer was quicker, perhaps with the same file.
@@ -96,8 +110,9 @@ class _Ingest:
     options: Options
     lookups: Mapping[Lookup, Mapping[str, str]]
     progress: Progress
+    ts_ingest: datetime
+    wait: Callable[[], object]
     passes: int = 0
-    ts_ingest: datetime = field(default_factory=lambda: datetime.now(UTC))
     accounts: dict[str, Account] = field(default_factory=dict)
     lines: dict[str, tuple[int, int]] = field(default_factory=dict)
     first_rejects: dict[str, str] = field(default_factory=dict)
@@ -160,6 +175,7 @@ class _Ingest:
             runs.finish()
             if _state(self.path) != state:
                 raise FileFault(str(self.path), "was changed while it was read", "Load it again when it is whole")
+            self.wait()
             if self.options.on_duplicate != KEEP_ALL:
                 self._drop_repeats(parts, runs)
             return self._commit(parts, runs)

@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
+from threading import Condition, Thread
 from traceback import format_exc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import FileFault
-from k2kernel.ingest.files import ingest_file
+from k2kernel.ingest.files import Turn, ingest_file
 from k2kernel.ingest.known import Options
 from k2kernel.ingest.progress import Phase, Progress, silent
 from k2kernel.ingest.receipt import Receipt
@@ -40,7 +41,7 @@ _AMOUNT = re.compile(r"[\d.]+")
 _LEAST_ROWS = 100_000
 """Rows that a worker holds at least before it writes a file; fewer make files that cost more than they save."""
 
-_CODE = "import sys; from k2kernel.ingest.workers import work; work(int(sys.argv[1]))"
+_CODE = "import gc, sys; gc.disable(); from k2kernel.ingest.workers import work; gc.enable(); work(int(sys.argv[1]))"
 _AGAIN = (
     "Run the same again: each table has all of the file or nothing, and what it has is not added twice. "
     "Where memory ran out, use fewer workers"
@@ -58,10 +59,19 @@ class Loaded:
     fault: FileFault | None
 
     @classmethod
-    def of(cls, lake: Lake, path: Path, profile: Profile, options: Options, progress: Progress) -> Loaded:
+    def of(
+        cls,
+        lake: Lake,
+        path: Path,
+        profile: Profile,
+        options: Options,
+        progress: Progress = silent,
+        *,
+        turn: Turn | None = None,
+    ) -> Loaded:
         """Load the file."""
         try:
-            return cls(path, ingest_file(lake, path, profile, options, progress), None)
+            return cls(path, ingest_file(lake, path, profile, options, progress, turn=turn), None)
         except FileFault as fault:
             return cls(path, None, fault)
 
@@ -110,7 +120,7 @@ def _share(settings: Settings, workers: int) -> Settings:
 def work(descriptor: int) -> None:
     """In a worker: load what the other end of the socket asks for, until it goes, which also interrupts a load."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    asked: SimpleQueue[Path | None] = SimpleQueue()
+    asked: SimpleQueue[Any] = SimpleQueue()
     with suppress(KeyboardInterrupt), socket.socket(fileno=descriptor) as end, end.makefile("rwb") as pipe:
 
         def listen() -> None:
@@ -120,17 +130,26 @@ def work(descriptor: int) -> None:
             os.kill(os.getpid(), signal.SIGINT)
             asked.put(None)
 
+        def tell(what: object) -> None:
+            pickle.dump(what, pipe)
+            pipe.flush()
+
+        def wait() -> None:
+            tell(None)
+            asked.get()
+
         settings, profile, options = pickle.load(pipe)  # noqa: S301 - from the process that started this one
         Thread(target=listen, daemon=True).start()
         lake = cache(partial(Lake.open, settings))
-        for path in iter(asked.get, None):
-            pickle.dump((_outcome(lake, path, profile, options), METRICS.hand_over()), pipe)
-            pipe.flush()
+        for path, began in iter(asked.get, None):
+            tell((_outcome(lake, path, profile, options, (began, wait)), METRICS.hand_over()))
 
 
-def _outcome(lake: Callable[[], Lake], path: Path, profile: Profile, options: Options) -> Loaded | Exception:
+def _outcome(
+    lake: Callable[[], Lake], path: Path, profile: Profile, options: Options, turn: Turn
+) -> Loaded | Exception:
     try:
-        return Loaded.of(lake(), path, profile, options, silent)
+        return Loaded.of(lake(), path, profile, options, turn=turn)
     except Exception as exc:  # noqa: BLE001 - it is raised in the other process
         exc.add_note(format_exc())
         return exc
@@ -143,13 +162,15 @@ def _crew(
     """What loads files with so many workers, which end with the block."""
     crew = [_Worker(settings, profile, options) for _ in range(number)]
     idle: SimpleQueue[_Worker] = SimpleQueue()
+    turns = _Turns()
     for worker in crew:
         idle.put(worker)
 
     def load(path: Path) -> Loaded:
         worker = idle.get()
         try:
-            return worker.load(path)
+            with turns.one() as began:
+                return worker.load(path, began, turns)
         finally:
             idle.put(worker)
 
@@ -161,6 +182,35 @@ def _crew(
         for end in (_Worker.stop, _Worker.wait, _Worker.close):
             for worker in crew:
                 end(worker)
+
+
+class _Turns:
+    """Files commit in the order in which they began, so that no ts_ingest has to be written anew: who is ready before
+    one that began earlier waits for it, for as long as its own load took at most.
+    """
+
+    def __init__(self) -> None:
+        self._running: list[datetime] = []
+        self._changed = Condition()
+
+    @contextmanager
+    def one(self) -> Iterator[datetime]:
+        """A load, by when it began."""
+        with self._changed:
+            began = datetime.now(UTC)
+            self._running.append(began)
+        try:
+            yield began
+        finally:
+            with self._changed:
+                self._running.remove(began)
+                self._changed.notify_all()
+
+    def wait(self, began: datetime) -> None:
+        """Return when it is the turn of the load that began then."""
+        with self._changed:
+            took = (datetime.now(UTC) - began).total_seconds()
+            self._changed.wait_for(lambda: self._running[0] == began, took)
 
 
 class _Worker:
@@ -192,15 +242,18 @@ class _Worker:
         pickle.dump(what, self._pipe)
         self._pipe.flush()
 
-    def load(self, path: Path) -> Loaded:
+    def load(self, path: Path, began: datetime, turns: _Turns) -> Loaded:
         """Load a file; where the process ends meanwhile that is the file's fault, and another process starts."""
-        outcome: Loaded | Exception
         try:
             with METRICS.ingest_running.track_inprogress():
-                self._tell(path)
-                outcome, counts = pickle.load(self._pipe)  # noqa: S301 - from the process that this one started
+                self._tell((path, began))
+                while (said := pickle.load(self._pipe)) is None:  # noqa: S301 - from the process that this one started
+                    turns.wait(began)
+                    self._tell(True)
         except (EOFError, OSError, pickle.UnpicklingError):
             return self._lost(path)
+        outcome: Loaded | Exception
+        outcome, counts = said
         METRICS.take(counts)
         if isinstance(outcome, Exception):
             raise outcome

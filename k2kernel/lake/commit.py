@@ -91,13 +91,22 @@ def _lenient(metadata: TableMetadata) -> TableMetadata:
 
     schema = metadata.schema()
     fields = (field.model_copy(update={"required": False}) for field in schema.fields)
-    return metadata.model_copy(update={"schemas": [Schema(*fields, schema_id=schema.schema_id)]})
+    return _as_made(metadata).model_copy(update={"schemas": [Schema(*fields, schema_id=schema.schema_id)]})
+
+
+def _as_made(metadata: TableMetadata) -> TableMetadata:
+    """The metadata with the partitions that the table was made with, which are those of our files whatever another
+    program has added since: files of several partition specs stand side by side.
+    """
+    made_with = min(spec.spec_id for spec in metadata.partition_specs)
+    return metadata.model_copy(update={"default_spec_id": made_with})
 
 
 def commit(table: Table, added: Sequence[DataFile], removed: Sequence[DataFile], summary: dict[str, str]) -> int:
     """Add and remove data files in one snapshot of main, and return its id."""
     from k2kernel.lake.transaction import OneCopy
 
+    table.metadata = _as_made(table.metadata)
     with OneCopy(table) as transaction:
         update = transaction.update_snapshot(snapshot_properties=summary)
         producer = update.overwrite() if removed else update.merge_append()

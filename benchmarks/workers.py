@@ -1,0 +1,47 @@
+"""Four files side by side, beside one worker that uses every core and one that is held to a single thread."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import data
+from benchmarks.report import OURS, Measure, Report
+
+FILES = 4
+_ONE_THREAD = {"K2_THREADS": "1", "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
+_ARMS = {
+    "4 workers": (FILES, {}),
+    "1 worker": (1, {}),
+    "1 worker of 1 thread": (1, _ONE_THREAD),
+}
+
+
+def measure(report: Report, csv: Path, folder: Path, rounds: int) -> None:
+    """Load a quarter of `csv` from each of four files, `k2 ingest` and its start included, in turns."""
+    files = data.pieces(csv, folder / f"quarters-{report.rows}", -(-report.rows // FILES))
+    spent: dict[str, list[float]] = {name: [] for name in _ARMS}
+    for _ in range(rounds):
+        for name, (workers, environment) in _ARMS.items():
+            spent[name].append(_seconds(files, folder / "workers", workers, environment))
+    speed = {name: report.rows / statistics.median(each) for name, each in spent.items()}
+    for name, rows in speed.items():
+        report.add(Measure(f"ingest of {FILES} files, {name}", "rows/s", {OURS: rows}))
+    for rival, least in (("1 worker", 0.95), ("1 worker of 1 thread", 1.3)):
+        report.add(Measure(f"  4 workers beside {rival}", "x", {OURS: speed["4 workers"] / speed[rival]}, least=least))
+
+
+def _seconds(files: list[Path], home: Path, workers: int, environment: dict[str, str]) -> float:
+    shutil.rmtree(home, ignore_errors=True)
+    code = "from k2kernel.cli import ingest_main; ingest_main()"
+    words = [*map(str, files), "-p", data.PROFILE, "--workers", str(workers), "--home", str(home)]
+    begun = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-c", code, *words], env=os.environ | environment, stdout=subprocess.DEVNULL, check=True
+    )
+    return time.perf_counter() - begun
