@@ -6,7 +6,7 @@ import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +18,8 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from pyiceberg.transforms import BucketTransform
 from sqlalchemy.exc import OperationalError
 
-from k2kernel.errors import CommitConflict
-from k2kernel.lake import Lake, Provenance, SourceRecord, commit
+from k2kernel.errors import CommitConflict, WriterFenced
+from k2kernel.lake import Claim, Lake, Provenance, SourceRecord, commit
 from tests.lake_frames import DAY, OPEN, came_from, load, rows_of, settings, trades
 from tests.travel import expire_past
 
@@ -170,6 +170,31 @@ def test_an_ingested_source_is_refused_and_the_rest_of_it_is_not(lake: Lake) -> 
     written = lake.write("trades", trades(2, "a", source_offset=[10, 11]), DAY)
     lake.append("trades", [written.path], rest)
     assert rows_of(lake).height == 12
+
+
+@pytest.mark.parametrize(
+    ("first", "writer", "epoch", "error"),
+    [
+        (10, "w", 1, None),
+        (10, "later", 2, None),
+        (9, "w", 1, CommitConflict),
+        (11, "w", 1, CommitConflict),
+        (0, "later", 2, CommitConflict),
+        (10, "other", 1, WriterFenced),
+        (10, "earlier", 0, WriterFenced),
+    ],
+)
+def test_offsets_go_on_where_the_table_ends_and_by_its_newest_writer(
+    lake: Lake, first: int, writer: str, epoch: int, error: type[Exception] | None
+) -> None:
+    written = lake.write("trades", trades(10, "t/0"), DAY)
+    lake.append("trades", [written.path], came_from("t/0", 10), claims=[Claim("t/0", 0, 10, "w", 1)])
+    more = lake.write("trades", trades(2, "t/0", source_offset=[first, first + 1]), DAY)
+    claims = [Claim("t/0", first, first + 2, writer, epoch)]
+    with pytest.raises(error) if error else nullcontext():
+        lake.append("trades", [more.path], came_from("t/0", 2), claims=claims)
+    assert lake.offsets("trades")["t/0"].end == (10 if error else first + 2)
+    assert rows_of(lake).height == (10 if error else 12)
 
 
 def test_after_a_rollback_the_file_loads_again(lake: Lake) -> None:

@@ -65,7 +65,7 @@ def _connect_embedded(settings: Settings, create: bool) -> Catalog:
 
 def shown(uri: str) -> str:
     """A URI for people: without its password."""
-    return make_url(uri).render_as_string() if not uri.startswith("http") else uri
+    return make_url(uri).render_as_string()
 
 
 def check_moved(catalog: Catalog) -> None:
