@@ -232,6 +232,7 @@ def test_a_table_that_spark_changed_reads_right(wb: k2.Workbench, session: Spark
     assert run(f"SELECT count(*) AS n FROM {name} VERSION AS OF 'after'")["n"].to_pylist() == [3]
 
 
+@pytest.mark.long
 def test_writers_of_both_kinds_share_a_table_whose_partitions_changed(wb: k2.Workbench, session: SparkSession) -> None:
     """Appends, rewrites into buckets and deletes in turn; every state by id and by time, asked from both sides."""
     name, count = "k2.market_data.quotes", "SELECT count(*) AS n FROM {} {}"

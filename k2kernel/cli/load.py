@@ -30,7 +30,9 @@ def ingest(
     on_duplicate: Annotated[
         str, typer.Option(help="fills that repeat a venue's id: keep_all, keep_first, keep_last or error")
     ] = "keep_all",
-    workers: Annotated[int, typer.Option(help="files loaded at a time, each in a process of its own")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="files loaded at a time, one a core at most, each in its own process")
+    ] = 1,
     home: Home = None,
 ) -> None:
     """Load files into the lake by a profile. Each file is one commit a table or nothing; again, it adds nothing."""

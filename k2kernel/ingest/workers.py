@@ -94,11 +94,11 @@ def ingest_files(
     """Load files, and tell of each in the order of `paths`.
 
     Up to `workers` files are loaded at a time, each in a process with its share of the threads, of `memory_limit` and
-    of `ingest_buffer_rows`. Their commits take turns; a file is still one commit a table, or nothing. Where a process
-    is killed that is the fault of its file alone. Where this one stops or is killed they stop too, and clean up. With
-    one worker a file is begun when the one before it was taken.
+    of `ingest_buffer_rows`; one a core at most, since more only cost their start. Their commits take turns; a file is
+    still one commit a table, or nothing. Where a process is killed that is the fault of its file alone. Where this one
+    stops or is killed they stop too, and clean up. With one worker a file is begun when the one before it was taken.
     """
-    workers = min(workers, len(paths))
+    workers = min(workers, len(paths), os.cpu_count() or 1)
     if workers < 2:
         yield from (Loaded.of(lake, path, profile, options, progress) for path in paths)
         return

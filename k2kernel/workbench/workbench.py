@@ -125,7 +125,8 @@ class Workbench(Reads):
         ids), `keep_first` (stored rows come first), `keep_last` of the file (an error where the table has one), or
         `error`, which names the first. What is left out is counted as duplicate.
 
-        `workers` is how many files are loaded at a time, each in a process with its share of threads and memory.
+        `workers` is how many files are loaded at a time, one a core at most, each in a process with its share of the
+        threads and the memory.
         """
         from k2kernel import ingest
 
