@@ -149,6 +149,17 @@ def test_files_that_are_named_exist() -> None:
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
+def test_each_guarantee_has_its_test_and_its_module() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [int(row[0].strip("| ")) for row in rows] == list(range(1, len(rows) + 1))
+    for _, _, kept_in, proven_by, broken in rows:
+        assert all((ROOT / path).exists() for path in re.findall(r"`([^`]+)`", kept_in)), kept_in
+        for file, _, name in (test.partition("::") for test in re.findall(r"`(test_[^`]+)`", proven_by)):
+            assert f"def {name or 'test_'}" in (ROOT / "tests" / file).read_text(), (file, name)
+        assert broken.strip(" |")
+
+
 def test_the_first_five_things_run(shared_data: Path, tmp_path: Path) -> None:
     """The README's first Python block, on the files it is about."""
     block = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)
