@@ -125,6 +125,11 @@ def test_decimals_are_exact_texts_and_ids_are_texts(client: httpx.Client, bench:
     assert [Decimal(row["price"]) for row in page["data"]] == [row["price"] for row in wanted]
     assert all(isinstance(row["price"], str) and "e" not in row["price"] for row in page["data"])
     assert page["meta"]["snapshot_ids"] == {"trades": str(bench.trades().snapshots["trades"])}
+    asked = {"query": "SELECT 1234567890.12345678::DECIMAL(18, 8) AS most, -0.00000001::DECIMAL(18, 8) AS least"}
+    for form in ("json", "ndjson", "csv"):
+        told = client.post("/v1/sql", json={**asked, "format": form}).text
+        assert "1234567890.12345678" in told
+        assert "-0.00000001" in told
 
 
 @pytest.mark.parametrize("path", ["/v1/trades", "/v1/bars", "/v1/symbols", "/v1/sessions"])

@@ -95,6 +95,7 @@ LAYOUTS = {
     "d.csv": ("timestamp,symbol,price,trdMatchID\n|2024-03-11D14:30:{0:02}.5,XBT,1{0},a-{0}\n", "trades trade_id a-7"),
     "us.csv": ('Symbol,Time,Price\n|IBM,3/11/2024 2:30:{0:02} PM,"1,0{0:02}.5"\n', "trades price 1007.5"),
     "de.csv": ("Datum;Zeit;ISIN;Kurs;Stück\n|11.03.2024;14:30:{0:02},5;DE000;1.100,5{0};1.10{0}\n", "trades size 1107"),
+    "boerse.csv": ("Zeit;Geld;Brief\n|11.03.2024 14:30:{0:02},5;1.1{0:02},5;1.1{0:02},6\n", "quotes ask_px 1107.6"),
     "jp.tsv": ("コード\t日付\t時刻\t約定値\n|7203\t2024/03/11\t14:30:{0:02}\t25{0:02}\n", "trades price 2507"),
     "x_20240311_34200000_1.csv": ("523{0:02}.5,1.{0:02},3\n", "trades price 1.07"),
 }

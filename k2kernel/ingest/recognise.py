@@ -114,6 +114,14 @@ class Column:
             return "plain"
         return next((name for name, form in (("point", _POINT), ("comma", _COMMA)) if self.all(form)), None)
 
+    @property
+    def numbers(self) -> list[Decimal | None]:
+        """The numbers of its texts, by its style."""
+        marks = {"comma": (".", ","), "point": (",", ".")}
+        thousands, mark = marks.get(self.style or "", ("", "."))
+        plain = (text.replace(thousands, "") if thousands else text for text in self.known)
+        return [number(text.replace(mark, ".")) for text in plain]
+
 
 @dataclass(frozen=True)
 class Time:
@@ -241,8 +249,7 @@ def _prices(columns: Sequence[Column], found: dict[str, Column]) -> dict[str, Co
 
 
 def _alike(first: Column, second: Column) -> bool:
-    pairs = [(number(a), number(b)) for a, b in zip(first.known, second.known, strict=False)]
-    ratios = [a / b for a, b in pairs if a is not None and b]
+    ratios = [a / b for a, b in zip(first.numbers, second.numbers, strict=False) if a is not None and b]
     return bool(ratios) and abs(sorted(ratios)[len(ratios) // 2] - 1) < Decimal("0.02")
 
 
