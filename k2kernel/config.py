@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from k2kernel.errors import InvalidParameter
 
 _HOME = ".k2"
 
@@ -21,12 +24,32 @@ def find_home(start: Path | None = None) -> Path:
     return here / _HOME
 
 
+def _amount(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)? ?([KMGT]i?)?B", text, re.IGNORECASE):
+        raise ValueError("is no amount of memory such as 2GB or 500MB")
+    return text
+
+
+Memory = Annotated[str, AfterValidator(_amount)]
+
+
 class Settings(BaseSettings):
-    """Where the lake is and how much it may use. Each field is also `K2_<FIELD>` in the environment or in `.env`."""
+    """Where the lake is and how much it may use. Each field is also `K2_<FIELD>` in the environment or in `.env`.
+
+    InvalidParameter, which names the first that is wrong.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="K2_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
     )
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            name, problem = "_".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+            raise InvalidParameter(f"K2_{name.upper()}", first["input"], problem[:1].lower() + problem[1:]) from None
 
     home: Path = Field(default_factory=find_home, description="folder of everything the embedded default keeps")
     catalog_uri: SecretStr | None = Field(
@@ -41,7 +64,7 @@ class Settings(BaseSettings):
     s3_region: str | None = Field(default=None, description="its region; default: as AWS tools find it")
     s3_access_key: SecretStr | None = Field(default=None, description="its access key; default: as AWS tools find it")
     s3_secret_key: SecretStr | None = Field(default=None, description="its secret key; default: as AWS tools find it")
-    memory_limit: str = Field(default="2GB", description="memory that DuckDB may use, all queries together")
+    memory_limit: Memory = Field(default="2GB", description="memory that DuckDB may use, all queries together")
     engine: Literal["duckdb", "spark"] = Field(default="duckdb", description="what runs SQL statements")
     spark_url: SecretStr | None = Field(
         default=None, description="Spark Connect server of the engine `spark`, `sc://host:port`"
@@ -51,7 +74,7 @@ class Settings(BaseSettings):
     ingest_buffer_rows: int = Field(
         default=1_000_000, ge=1_000, description="rows held in memory before an ingest writes a sorted file"
     )
-    replay_memory: str = Field(default="200MB", description="memory that DuckDB may use for replays, all together")
+    replay_memory: Memory = Field(default="200MB", description="memory that DuckDB may use for replays, all together")
     replay_slice_rows: int = Field(default=250_000, ge=1_000, description="about how many rows a replay sorts at once")
     kafka_bootstrap: str | None = Field(default=None, description="brokers, `host:port` with commas between")
     schema_registry_url: str | None = Field(default=None, description="URL of the registry's Confluent API")

@@ -253,13 +253,15 @@ class StorageFault(K2Error):
 
 
 class MovedLake(K2Error):
-    """The catalog names `path`, which is not there: locations are absolute, and the lake is at `warehouse` now."""
+    """The catalog has tables at `path`, which is not in `warehouse`: locations are absolute, and the lake was moved or
+    copied.
+    """
 
     def __init__(self, path: str, warehouse: str) -> None:
         self.path, self.warehouse = path, warehouse
         super().__init__(
-            f"The catalog says that the tables are at {path}, and that is not there; the warehouse is {warehouse}",
-            "If it was moved, move it back, `k2 table export` each table, and `k2 table import` it in the new place",
+            f"The lake was moved or copied: its catalog has tables at {path}, and the warehouse is {warehouse}",
+            "In its old place, `k2 table export` each table, and `k2 table import` it into a new lake",
         )
 
 

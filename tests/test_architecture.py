@@ -22,9 +22,9 @@ import k2kernel
 from tests.support import ROOT
 
 LEVELS = {
+    "errors": -1,
     "config": 0,
     "cached": 0,
-    "errors": 0,
     "schemas": 0,
     "wire": 1,
     "times": 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -89,10 +89,13 @@ def test_a_damaged_export_and_a_table_with_rows_are_refused(exported: Path, tmp_
         assert third.head("trades") is None
 
 
-def test_a_moved_lake_says_what_to_do(lake: Lake, tmp_path: Path) -> None:
+@pytest.mark.parametrize("take", [shutil.move, shutil.copytree])
+def test_a_lake_that_was_moved_or_copied_says_what_to_do(
+    lake: Lake, tmp_path: Path, take: Callable[[Path, Path], object]
+) -> None:
     load(lake, "one")
     lake.close()
     moved = tmp_path / "moved"
-    shutil.move(lake.settings.home, moved)
+    take(lake.settings.home, moved)
     with pytest.raises(MovedLake, match="k2 table export"), closing(Lake.open(k2.Settings(home=moved))) as found:
         found.head("trades")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +16,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from k2kernel.config import Settings
 from k2kernel.errors import InvalidParameter, LakeNotFound, UnknownTable
 from k2kernel.lake import FileSet, Lake, LakeFile, Provenance
 from k2kernel.lake.sort import sort
@@ -269,6 +272,22 @@ def test_no_lake_and_no_such_table(tmp_path: Path) -> None:
     assert not (tmp_path / ".k2").exists()
     with pytest.raises(UnknownTable, match="Tables: corporate_actions, dead_letter"):
         new_lake(tmp_path).table("trade")
+
+
+def test_a_catalog_of_something_else_is_no_lake(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as other:
+        other.execute("CREATE TABLE films (title)")
+    with closing(Lake.open(Settings(home=tmp_path))) as found, pytest.raises(LakeNotFound, match="k2 init"):
+        found.head("trades")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("HTTP_RATE", "abc"), ("MEMORY_LIMIT", "banana"), ("ENGINE", "flink"), ("KEEP_LAST", "0")]
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"K2_{name}", value)
+    with pytest.raises(InvalidParameter, match=f"^K2_{name}='{value}': "):
+        Settings()
 
 
 def test_odd_folder_names(tmp_path: Path) -> None:

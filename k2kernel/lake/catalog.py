@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, RESTError, TableAlreadyExistsError
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, RESTError, TableAlreadyExistsError
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform
 from sqlalchemy import make_url, select
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, SQLAlchemyError
 
-from k2kernel.errors import CatalogMoved, CatalogUnreachable, LakeNotFound, StorageFault
+from k2kernel.errors import (
+    CatalogMoved,
+    CatalogUnreachable,
+    LakeNotFound,
+    MovedLake,
+    StorageFault,
+    UnknownTable,
+)
 from k2kernel.lake import object_store
 from k2kernel.lake.local_io import IMPLEMENTATION
 from k2kernel.schemas import NAMESPACE, TABLES, Column, Table
@@ -103,6 +111,35 @@ def _properties(settings: Settings) -> dict[str, str]:
         url += f"{'&' if '?' in url else '?'}timeout={BUSY_SECONDS}"
     properties = {"uri": url, "warehouse": settings.warehouse_path, **object_store.properties(settings)}
     return properties if "://" in settings.warehouse_path else properties | {"py-io-impl": IMPLEMENTATION}
+
+
+def load_table(catalog: Catalog, name: str, settings: Settings) -> IcebergTable:
+    """The table as it is committed now; one that the lake is older than is made.
+
+    UnknownTable where there is none of that name, LakeNotFound where the catalog is of something else, CatalogMoved
+    where the tables have gone to another one, MovedLake where they are not in the warehouse.
+    """
+    try:
+        table = catalog.load_table((NAMESPACE, name))
+    except FileNotFoundError as exc:
+        raise MovedLake(str(exc.filename), settings.warehouse_path) from exc
+    except NoSuchTableError as exc:
+        check_moved(catalog)
+        if not catalog.namespace_exists(NAMESPACE):
+            raise LakeNotFound(str(settings.home)) from exc
+        if name not in TABLES:
+            raise UnknownTable(name, (found[-1] for found in catalog.list_tables(NAMESPACE))) from exc
+        create_table(catalog, TABLES[name], settings)
+        table = catalog.load_table((NAMESPACE, name))
+    _check_place(table.location().removeprefix("file://"), settings)
+    return table
+
+
+def _check_place(location: str, settings: Settings) -> None:
+    """A copy of a lake leads to the files of the one that was copied, which nobody means."""
+    local = settings.embedded and "://" not in location and not settings.on_s3
+    if local and not Path(location).resolve().is_relative_to(Path(settings.warehouse_path).resolve()):
+        raise MovedLake(location, settings.warehouse_path)
 
 
 def create_tables(catalog: Catalog, settings: Settings) -> None:

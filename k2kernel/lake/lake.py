@@ -10,14 +10,13 @@ from dataclasses import replace as changed
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 from k2kernel.cached import cached_property
-from k2kernel.errors import ExpiredReference, InvalidParameter, MovedLake, UnknownReference, UnknownTable
+from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference, UnknownTable
 from k2kernel.lake import commit, offsets, pins, snapshots
 from k2kernel.lake.append import Append
-from k2kernel.lake.catalog import add_columns, check_moved, connect, create_table, create_tables, metadata_location
+from k2kernel.lake.catalog import add_columns, connect, create_table, create_tables, load_table, metadata_location
 from k2kernel.lake.derived import Rebuild
 from k2kernel.lake.files import FileSet, Manifests
 from k2kernel.lake.history import LOG, History
@@ -28,7 +27,7 @@ from k2kernel.lake.repeats import Repeats
 from k2kernel.lake.replacing import Replacement
 from k2kernel.lake.rollback import Rollback, publish, roll, sources_only_in, undo_tag
 from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids
-from k2kernel.schemas import NAMESPACE, TABLES, declared
+from k2kernel.schemas import TABLES, declared
 from k2kernel.times import AsOf, from_ns
 
 if TYPE_CHECKING:
@@ -74,27 +73,15 @@ class Lake:
         self.catalog.close()
 
     def table(self, name: str) -> Table:
-        """The table as it is committed now; UnknownTable where there is none of that name.
+        """The table as it is committed now; UnknownTable where there is none of that name, and see `load_table`.
 
         The object is the caller's own: committing through it changes no other one.
         """
         known = self._tables.get(name)
         location = metadata_location(self.catalog, name)
         if known is None or location is None or known.metadata_location != location:
-            known = self._tables[name] = self._load(name)
+            known = self._tables[name] = load_table(self.catalog, name, self.settings)
         return Table(known.name(), known.metadata, known.metadata_location, known.io, self.catalog)
-
-    def _load(self, name: str) -> Table:
-        try:
-            return self.catalog.load_table((NAMESPACE, name))
-        except FileNotFoundError as exc:
-            raise MovedLake(str(exc.filename), self.settings.warehouse_path) from exc
-        except NoSuchTableError as exc:
-            check_moved(self.catalog)
-            if name in TABLES:  # the lake is older than the table
-                create_table(self.catalog, TABLES[name], self.settings)
-                return self.catalog.load_table((NAMESPACE, name))
-            raise UnknownTable(name, (found[-1] for found in self.catalog.list_tables(NAMESPACE))) from exc
 
     def field_ids(self, name: str) -> FieldIds:
         """Column name to field id in the Iceberg table; of a list also the id of its element."""
