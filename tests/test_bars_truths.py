@@ -31,7 +31,11 @@ SETS = {
 KINDS = ("1m", "session", "tick:100", "volume:5000", "dollar:1e6")
 
 
-@pytest.fixture(scope="module", params=SETS)
+CASES = [(name, kind) for name, (_, of) in SETS.items() for kind in KINDS if of == "trades" or kind[0] not in "vd"]
+"""Each data set with the bars that it has; quotes have no volume."""
+
+
+@pytest.fixture(scope="module")
 def loaded(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A workbench on a data set, its rows, and what its bars are of."""
     files, of = SETS[request.param]
@@ -45,11 +49,9 @@ def loaded(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("interval", KINDS)
+@pytest.mark.parametrize(("loaded", "interval"), CASES, indirect=["loaded"])
 def test_every_kind_through_every_door(loaded: tuple[Workbench, list[Any], str], interval: str) -> None:
     bench, rows, of = loaded
-    if of == "mid" and interval[0] in "vd":
-        pytest.skip("quotes have no volume")
     asked = Asked(interval, of, codes=by_policy(OFF_MARKET), label={"XASX": "asx"})
     check_every_door(bench, rows, asked)
 

@@ -23,6 +23,7 @@ from k2kernel.times import parse_as_of
 from tests.lake_frames import DAY, OPEN, came_from, load, rows_of, trades
 from tests.stores import OTHER
 
+on_s3 = pytest.mark.parametrize("store", ["rest and s3"], indirect=True)
 AS_OF = (None, "eod", "close")
 HEADER = "ts_event,symbol,venue,sequence,price,size,side,conditions\n"
 
@@ -149,9 +150,8 @@ def test_an_embedded_catalog_moves_here(settings: Settings, lake: Lake, tmp_path
     before.close()
 
 
+@on_s3
 def test_a_catalog_that_cannot_reach_the_files_takes_no_table(settings: Settings, lake: Lake, tmp_path: Path) -> None:
-    if not settings.on_s3:
-        pytest.skip("a SQL catalog only notes where they are")
     emptied(lake)
     here = Lake.open(Settings(home=tmp_path / "disk", _env_file=None), create=True)
     load(here, "one")
@@ -182,9 +182,8 @@ def test_files_in_and_questions_out(bench: Workbench, tmp_path: Path) -> None:
     assert bench.snapshots("trades")[0].id == state
 
 
+@on_s3
 def test_nothing_but_the_warehouse_can_be_read(bench: Workbench, settings: Settings, tmp_path: Path) -> None:
-    if not settings.on_s3:
-        pytest.skip("other folders are the business of the tests of SQL")
     file = tmp_path / "trades.csv"
     file.write_text(f"{HEADER}2024-03-04T00:00:00Z,BHP,XASX,1,44,10,buy,\n")
     bench.ingest(file, "k2-trades")
