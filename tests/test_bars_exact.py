@@ -41,7 +41,7 @@ def random_trades(seed: int, count: int = 400) -> list[dict[str, Any]]:
         event(
             ts_event=at(dice.randrange(200)),
             sequence=number,
-            source_offset=number,
+            source_offset=number * 7 % count,
             price=Decimal(dice.randrange(-(10**12), 10**13)).scaleb(-8),
             size=Decimal(dice.choice([0, 1, 7, -3, dice.randrange(1, 10**9)])).scaleb(-dice.choice([0, 8])),
         )
