@@ -20,7 +20,9 @@ _EXTRAS = {
     "kafka": ("confluent-kafka", "fastavro"),
     "notebook": ("jupyterlab", "ipywidgets", "papermill", "hvplot"),
     "app": ("panel", "uvicorn"),
-    "spark": ("pyspark",),
+    "postgres": ("psycopg",),
+    "s3": ("fsspec",),
+    "spark": ("pyspark-client", "sqlglot"),
 }
 
 
