@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +21,7 @@ from pyiceberg.transforms import BucketTransform
 from sqlalchemy.exc import OperationalError
 
 from k2kernel.errors import CommitConflict, WriterFenced
-from k2kernel.lake import Claim, Lake, Provenance, SourceRecord, commit
+from k2kernel.lake import Claim, Lake, Provenance, SourceRecord, commit, turns
 from tests.lake_frames import DAY, OPEN, came_from, load, rows_of, settings, trades
 from tests.travel import expire_past
 
@@ -379,3 +381,34 @@ load(lake, "a")
         with pytest.raises(CommitConflict):
             load(lake, "a")
     assert rows_of(lake).height == 10
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from k2kernel.lake.turns import Turns
+with Turns(Path(sys.argv[1])).at("trades"):
+    print("mine", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_writers_take_turns_and_one_that_is_stopped_is_not_waited_for_long(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has its turn: it is waited for while it may end soon, then the commit is made without one."""
+    words = [sys.executable, "-c", HOLD, str(lake.settings.home / "turns")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "mine\n"
+        monkeypatch.setattr(turns, "PATIENCE_S", 0.2)
+        load(lake, "a")
+        monkeypatch.setattr(turns, "PATIENCE_S", 60.0)
+        other.send_signal(signal.SIGSTOP)
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(load, lake, "b", minute=1)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+            other.kill()
+            assert waiting.result(30) == lake.head("trades")
+    assert len(lake.ancestors("trades")) == 2

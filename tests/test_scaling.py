@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -28,16 +28,17 @@ from benchmarks.sizing import (
 )
 from k2kernel.config import Settings
 from k2kernel.lake import Lake
-from tests.lake_frames import load
+from tests.lake_frames import DAY, load, trades
 from tests.support import ROOT
 
 WRITERS, COMMITS, ROWS = 8, 5, 10
 
 
-def write(home: Path, writer: int, begin: float) -> None:
-    """A process that commits files of its own, from an instant on that all writers share."""
+def write(home: Path, writer: int, ready: Barrier) -> None:
+    """A process that commits files of its own, from when all writers are ready."""
     lake = Lake.open(Settings(home=home, _env_file=None))
-    time.sleep(max(0.0, begin - time.time()))
+    lake.write("trades", trades(1, "warm"), DAY)
+    ready.wait(180)
     for number in range(COMMITS):
         load(lake, f"{writer:032d}{number:032d}", ROWS)
 
@@ -47,8 +48,8 @@ def test_eight_writers_get_on_alike_and_every_row_is_there_once(tmp_path: Path) 
     settings = Settings(home=tmp_path / ".k2", _env_file=None)
     lake = Lake.open(settings, create=True)
     spawn = multiprocessing.get_context("spawn")
-    words = [(settings.home, writer, time.time() + 20) for writer in range(WRITERS)]
-    workers = [spawn.Process(target=write, args=each) for each in words]
+    ready = spawn.Barrier(WRITERS)
+    workers = [spawn.Process(target=write, args=(settings.home, writer, ready)) for writer in range(WRITERS)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -37,6 +37,7 @@ class Append:
     replacement: Replacement
     load: Callable[[], Table]
     ingests: Callable[[Table], list[Provenance]]
+    turn: commit.Turn
     made_for: Sequence[int | None] = ()
     claims: Sequence[Claim] = ()
     id: str = field(default_factory=commit.new_commit_id)
@@ -46,7 +47,7 @@ class Append:
     def run(self) -> int:
         """The id of the snapshot. CommitConflict where nothing was committed."""
         try:
-            snapshot_id = commit.attempt(self.name, self._step)
+            snapshot_id = commit.attempt(self.name, self._step, self.turn)
         except CommitConflict:
             # It may have landed after all, and only the answer to the last attempt was lost.
             landed = commit.landed(self.load(), self.id)

@@ -6,6 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
 
 T = TypeVar("T")
+Turn = Callable[[], AbstractContextManager[None]]
 
 _ATTEMPTS, _PATIENCE_S = 12, 60.0
 """How often a commit is tried, and for how long where others were quicker."""
@@ -48,15 +50,17 @@ def landed(table: Table, commit_id: str) -> int | None:
     return None
 
 
-def attempt(name: str, step: Callable[[], T]) -> T:
-    """Run `step` until it returns, with random waits between; CommitConflict after too many failures.
+def attempt(name: str, step: Callable[[], T], turn: Turn = nullcontext) -> T:
+    """Run `step`, each time in a `turn`, until it returns, with random waits between; CommitConflict after too many
+    failures.
 
     `step` must begin by looking whether an earlier run of it landed.
     """
     began = time.monotonic()
     for number in count(1):
         try:
-            done = step()
+            with turn():
+                done = step()
         except (*_NOT_DONE, *_UNKNOWN) as exc:
             METRICS.commit_conflicts.labels(name).inc()
             raced = isinstance(exc, _NOT_DONE)

@@ -77,6 +77,7 @@ class Compaction:
     load: Callable[[], Table]
     files: Callable[[Table], FileSet]
     rows: int
+    turn: commit.Turn
     id: str = field(default_factory=commit.new_commit_id)
     _written: dict[Group, list[str]] = field(default_factory=dict)
     _described: dict[Group, list[DataFile]] = field(default_factory=dict)
@@ -90,7 +91,7 @@ class Compaction:
             table = self.load()
             for group in chosen:
                 self._write(table, group)
-            return commit.attempt(self.name, self._step)
+            return commit.attempt(self.name, self._step, self.turn)
         except BaseException:
             if commit.landed(self.load(), self.id) is None:
                 commit.discard(self.load().io, [path for paths in self._written.values() for path in paths])

@@ -26,6 +26,7 @@ from k2kernel.lake.pins import Pin
 from k2kernel.lake.repeats import Repeats
 from k2kernel.lake.replacing import Replacement
 from k2kernel.lake.rollback import Rollback, publish, roll, sources_only_in, undo_tag
+from k2kernel.lake.turns import Turns
 from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids
 from k2kernel.schemas import TABLES, declared
 from k2kernel.times import AsOf, from_ns
@@ -52,6 +53,7 @@ class Lake:
         self._manifests = Manifests()
         self._history = History(self._writer.cursor)
         self._names = Names(self.table)
+        self._turns = Turns(settings.home / "turns")
         self._lock = threading.Lock()
         self._tables: dict[str, Table] = {}
         self._file_sets: OrderedDict[tuple[str, int], FileSet] = OrderedDict()
@@ -292,7 +294,7 @@ class Lake:
 
         return Maintenance(
             self.settings,
-            Tables(self.table, self._current_files, self.write, self.append, self._history, self._writer),
+            Tables(self.table, self._current_files, self.write, self.append, self._history, self._writer, self._turns),
         )
 
     def write(self, name: str, frame: pl.DataFrame, session: date | None = None) -> DataFile:
@@ -354,6 +356,7 @@ class Lake:
             replacement=replacement,
             load=lambda: self.table(name),
             ingests=lambda table: self._provenance(name, table),
+            turn=lambda: self._turns.at(name),
             made_for=made_for,
             claims=claims,
         ).run()

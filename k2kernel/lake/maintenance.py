@@ -20,6 +20,7 @@ from k2kernel.lake.provenance import Provenance
 from k2kernel.lake.reachable import Reachable, on_disk, sizes
 from k2kernel.lake.retention import Retention, length, to_expire
 from k2kernel.lake.snapshots import Parents, known
+from k2kernel.lake.turns import Turns
 from k2kernel.lake.upkeep import Upkeep
 from k2kernel.lake.write import is_local
 from k2kernel.metrics import METRICS
@@ -46,6 +47,7 @@ class Tables:
     append: Callable[[str, list[str], Provenance], int]
     history: History
     writer: Writer
+    turns: Turns
 
 
 def _measured(step: Callable[P, Upkeep]) -> Callable[P, Upkeep]:
@@ -94,7 +96,8 @@ class Maintenance:
             return self._would_compact(name, before, chosen, note)
         if chosen:
             load, files = partial(self.tables.load, name), partial(self.tables.files, name)
-            Compaction(name, self.tables.writer, load, files, rows).run(chosen)
+            turn = partial(self.tables.turns.at, name)
+            Compaction(name, self.tables.writer, load, files, rows, turn).run(chosen)
         return self._report(name, "compact", before, note=note)
 
     def _would_compact(self, name: str, before: Table, chosen: list[Group], note: str) -> Upkeep:
@@ -146,7 +149,7 @@ class Maintenance:
                 self._log(name, table, gone)
                 expiry.expire(table, gone)
 
-        commit.attempt(name, step)
+        commit.attempt(name, step, partial(self.tables.turns.at, name))
         # Files of another folder are not the table's; each commit deletes the metadata files that it makes too many.
         own = (path for path in needed if path.startswith(f"{before.location()}/"))
         needed = {path for path in own if not path.endswith(".metadata.json")}
