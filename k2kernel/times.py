@@ -14,6 +14,10 @@ from datetime import UTC, date, datetime, timedelta
 from k2kernel.errors import InvalidParameter
 
 NS = 1_000_000_000
+DAY_NS = 86_400 * NS
+FIRST_DAY, LAST_DAY = -25_567, 106_650
+"""1900 and 2262 in days since 1970: what is between them, nanoseconds can hold."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _INSTANT = re.compile(r"(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?)(?:\.(\d{1,9}))?\s*(Z|[+-]\d{2}:?\d{2})")

@@ -27,7 +27,7 @@ class Feed:
         self.bench = k2kernel.connect(settings=services.settings(home)).init()
         self.asset_class, self.partitions = fresh_class(), partitions
         self.topic = f"market.{self.asset_class}.trades.xasx"
-        self.sent, self.bad = 0, list[bytes]()
+        self.sent, self.bad = 0, list[bytes | None]()
 
     def publish(self, rows: int, bad: int = 0) -> None:
         numbers = range(self.sent, self.sent + rows)
@@ -36,7 +36,7 @@ class Feed:
         self.sent += rows
         self.spoil([self.rng.randbytes(self.rng.randrange(1, 40)) for _ in range(bad)])
 
-    def spoil(self, values: Iterable[bytes]) -> None:
+    def spoil(self, values: Iterable[bytes | None]) -> None:
         """Put messages on the topic as they are."""
         from confluent_kafka import Producer
 
@@ -58,7 +58,7 @@ class Feed:
         """Each row and each bad message is there exactly once, and the audit says so too."""
         assert self.sequences() == list(range(self.sent))
         letters = self.bench.sql("SELECT raw FROM dead_letter").to_arrow()["raw"].to_pylist()
-        assert sorted(letters) == sorted(self.bad)
+        assert sorted(letters, key=repr) == sorted(self.bad, key=repr)
         verdict = self.bench.audit()
         assert verdict.ok, verdict.faults
 

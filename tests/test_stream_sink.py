@@ -72,6 +72,45 @@ def test_only_the_bad_message_goes_to_dead_letter(feed: Feed) -> None:
     assert set(letters[bad["decode"]]) >= {"schema_id", "attempt", "target"}
 
 
+BEYOND = {
+    "session is not in the years 1900 to 2261": {"session": pl.lit(2**31 - 1, pl.Int32).cast(pl.Date)},
+    "ts_event is not in the years 1900 to 2261": {"ts_event": pl.lit(2**63 - 1).cast(pl.Datetime("us", "UTC"))},
+    "ts_recv is not in the years 1900 to 2261": {"ts_recv": pl.lit(-(2**62)).cast(pl.Datetime("us", "UTC"))},
+    "ts_event_ns is not the instant of ts_event": {"ts_event_ns": pl.col("ts_event").dt.epoch("ns") + 1_000},
+    "symbol is empty": {"symbol": pl.lit("")},
+}
+
+
+def test_values_that_no_table_can_hold_are_kept_apart(feed: Feed) -> None:
+    """They are valid Avro: a sink that tripped over them would trip again at each start."""
+    feed.publish(20)
+    with wire.Registry(feed.services.registry_url) as registry:
+        number = registry.register(feed.topic, TRADES.avro)
+    for change in BEYOND.values():
+        feed.spoil(wire.encode(TRADES.avro, trades([99]).with_columns(**change), number))
+    within = {"ts_event_ns": pl.col("ts_event").dt.epoch("ns") + 999}
+    good = wire.encode(TRADES.avro, trades([20]).with_columns(**within), number)
+    feed.spoil(good)
+    feed.bad.remove(good[0])
+    feed.sent += 1
+    feed.drain()
+    feed.check()
+    letters = feed.bench.dead_letters().all()
+    assert sorted(letters["reason"]) == sorted(BEYOND)
+    assert set(letters["error"]) == {"value"}
+
+
+def test_messages_without_a_value_are_kept_apart(feed: Feed) -> None:
+    feed.publish(20)
+    feed.spoil([b"", None])
+    feed.drain()
+    assert feed.sequences() == list(range(20))
+    letters = feed.bench.dead_letters().all()
+    assert sorted(letters["raw"].to_list(), key=str) == [None, b""]
+    assert set(letters["reason"]) == {"is not framed: no magic byte and schema id"}
+    assert feed.bench.audit().ok
+
+
 def test_a_bad_message_is_skipped_or_suspends(feed: Feed) -> None:
     feed.publish(40)
     feed.spoil([b"noise"])

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from k2kernel import wire
 from k2kernel.errors import InvalidParameter, StreamFault
 from k2kernel.schemas import QUOTES, RECEIVED, TRADES, Table
-from k2kernel.wire.decode import schema_id
+from k2kernel.wire.decode import _problem, schema_id
+from k2kernel.wire.walk import sound
 from tests.streams import Services, fresh_class
 
 _NOW = datetime(2014, 3, 10, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -98,12 +99,45 @@ def test_damaged_messages_are_told_and_their_neighbours_kept(data: st.DataObject
     assert kept.equals(trades(7)[untouched])
 
 
-def test_one_bad_message_among_many_is_found() -> None:
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_what_is_walked_is_a_record_to_a_decoder(data: st.DataObject) -> None:
+    """Whatever bytes are changed: Polars is never given what it could panic on."""
+    found = data.draw(rows(TRADES))
+    values = wire.encode(TRADES.avro, frame_of(TRADES, found), 1)
+    assert sound(TRADES.avro, pl.Series(values)).all()
+    changed = [bytearray(value) for value in values]
+    for value in changed:
+        for _ in range(data.draw(st.integers(1, 3))):
+            value[data.draw(st.integers(5, len(value) - 1))] = data.draw(st.integers(0, 255))
+    series = pl.Series([bytes(value) for value in changed])
+    for value, whole in zip(series, sound(TRADES.avro, series), strict=True):
+        told = _problem(TRADES.avro, value)
+        assert not whole or told is None or "UnicodeDecodeError" in told or "Overflow" in told
+
+
+@pytest.mark.parametrize("number", [0, 12_345, 19_999])
+def test_one_bad_message_among_many_is_found(number: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """And nothing is said about it beside what is returned."""
     values = wire.encode(TRADES.avro, trades(20_000), 1)
-    values[12_345] = values[12_345][:-1]
+    for bad in (values[number][:-1], values[number].replace(b"XT", b"\xff\xff"), values[number][:5] + b"\xfe" * 40):
+        values[number] = bad
+        frame, numbers, told = wire.decode(TRADES.avro, pl.Series(values))
+        assert [message.number for message in told] == [number]
+        assert len(frame) == len(numbers) == 19_999
+    assert capfd.readouterr().err == ""
+
+
+def test_records_that_others_write_otherwise_are_read() -> None:
+    """A list in several blocks, or in one that says its bytes, and a number that is longer than it must be."""
+    plain, *others = wire.encode(TRADES.avro, trades(4), 1)
+    conditions = b"\4\4XT\2C\0"
+    ways = [b"\2\4XT\2\2C\0", b"\3\n\4XT\2C\0", b"\x84\0\4XT\2C\0"]
+    values = [plain, *(value.replace(conditions, way) for value, way in zip(others, ways, strict=True))]
+    assert len({len(value) for value in values}) > 1
     frame, numbers, bad = wire.decode(TRADES.avro, pl.Series(values))
-    assert [message.number for message in bad] == [12_345]
-    assert len(frame) == len(numbers) == 19_999
+    assert (numbers, bad) == ([0, 1, 2, 3], [])
+    assert frame.equals(trades(4))
 
 
 def test_topic_names() -> None:

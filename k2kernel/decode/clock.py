@@ -14,16 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from k2kernel.times import DAY_NS, FIRST_DAY, LAST_DAY
+
 Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 
-DAY_NS = 86_400 * 1_000_000_000
 _DIGITS = {"%Y": 4, "%m": 2, "%d": 2, "%H": 2, "%M": 2, "%S": 2, "%3f": 3, "%6f": 6, "%9f": 9}
 _SHORT = {"%F": "%Y-%m-%d", "%T": "%H:%M:%S", "%R": "%H:%M"}
 _RANGES = {"%m": (1, 12), "%H": (0, 23), "%M": (0, 59), "%S": (0, 59)}
-_FIRST_US, _LAST_US = -25_567 * DAY_NS // 1_000, 106_650 * DAY_NS // 1_000
-"""1900 and 2262, which nanoseconds can hold."""
+_FIRST_US, _LAST_US = FIRST_DAY * DAY_NS // 1_000, LAST_DAY * DAY_NS // 1_000
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from functools import partial
 
 import polars as pl
 
-from k2kernel.decode.clock import DAY_NS, ending_in, only, parse
+from k2kernel.decode.clock import ending_in, only, parse
 from k2kernel.decode.values import Context, Steps, quoted, text_of
 from k2kernel.profiles import Value
+from k2kernel.times import DAY_NS, FIRST_DAY, LAST_DAY
 
 _NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
-_FIRST_NS = -25_567 * DAY_NS
-_LAST_NS = 106_650 * DAY_NS
+_FIRST_NS = FIRST_DAY * DAY_NS
+_LAST_NS = LAST_DAY * DAY_NS
 _QUARTER_US = 900 * 1_000_000
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from k2kernel import schemas
+from k2kernel.times import DAY_NS, FIRST_DAY, LAST_DAY
 from k2kernel.wire import Registry, UnknownSchema, decode
 from k2kernel.wire.decode import schema_id
 from k2kernel.wire.encode import HEADER
@@ -122,6 +123,7 @@ def _problems(contract: schemas.Table, frame: pl.DataFrame) -> pl.Series:
     """What is wrong with each row, null where nothing is."""
     names = (name for name in contract.names if name not in schemas.RECEIVED)
     reasons = [reason for name in names for reason in _breaks(contract, name, frame)]
+    reasons += list(_beyond(contract, frame))
     told = pl.coalesce(*(pl.when(bad).then(pl.lit(text)) for text, bad in reasons), pl.lit(None, pl.String))
     return frame.select(pl.repeat(None, pl.len(), dtype=pl.String).alias("none"), told.alias("told"))["told"]
 
@@ -151,6 +153,22 @@ def _breaks(table: schemas.Table, name: str, frame: pl.DataFrame) -> Iterator[tu
         yield f"{name} is none of {', '.join(_ALLOWED[name])}", ~pl.col(name).is_in(list(_ALLOWED[name]))
     if name in ("symbol", "venue"):
         yield f"{name} is empty", pl.col(name) == ""
+
+
+def _beyond(contract: schemas.Table, frame: pl.DataFrame) -> Iterator[tuple[str, pl.Expr]]:
+    """Days and times that tables cannot keep, whoever's column it is, and nanoseconds that are of another instant."""
+    for name, given in frame.schema.items():
+        kind = contract.polars.get(name, given)
+        if kind.is_temporal():
+            day = 1 if kind == pl.Date else DAY_NS // 1_000
+            count = pl.col(name).cast(kind, strict=False).to_physical()
+            beyond = (count < FIRST_DAY * day) | (count >= LAST_DAY * day)
+            yield f"{name} is not in the years 1900 to 2261", beyond
+    for name in ("ts_event", "ts_recv"):
+        if {name, f"{name}_ns"} <= {*frame.columns}:
+            micros, nanos = (_cast(contract, each, frame) for each in (name, f"{name}_ns"))
+            off = nanos.is_not_null() & micros.to_physical().ne_missing(nanos // 1_000)
+            yield f"{name}_ns is not the instant of {name}", off
 
 
 def _rejected(

@@ -1,28 +1,33 @@
 """Messages of one schema as a frame: their payloads are put into one Avro container, which Polars reads by columns.
 
-A container does not say where each record must end. What the rows take is compared with what the messages are long:
-only where all agree is the frame taken; elsewhere messages are read one by one, and each that cannot be read is told.
+A container does not say where each record must end, so messages are walked first: what is no whole record is asked of
+a decoder that reads one message at a time, and told.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from k2kernel.errors import MissingExtra
-from k2kernel.wire.encode import HEADER, MAGIC, Unsupported, content, record_lengths
+from k2kernel.wire.encode import HEADER, MAGIC, Unsupported, content
+from k2kernel.wire.walk import sound
 
 _SYNC = b"k2kernel-k2kernel"[:16]
 _FRAMING = {"name": "__framing", "type": {"type": "fixed", "name": "k2_framing", "size": HEADER.size}}
 """What is before each record, read as its first field: to cut it off would copy every message once more."""
 
-_CHUNK = 4_096
-"""Messages that are tried together, where all together cannot be read."""
+_FEW = 4_096
+"""Messages of which each is asked of a decoder, where they cannot be read together."""
+
+_ODD = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+Decoded = tuple[pl.DataFrame, list[int], list["Message"]]
 
 
 @dataclass(frozen=True)
@@ -40,47 +45,43 @@ def schema_id(value: bytes | None) -> int | None:
     return int.from_bytes(value[1:5], "big")
 
 
-def decode(schema: Mapping[str, Any], values: pl.Series) -> tuple[pl.DataFrame, list[int], list[Message]]:
+def decode(schema: Mapping[str, Any], values: pl.Series) -> Decoded:
     """Framed messages of one schema, none null: a frame of those that can be read, their numbers, and the others."""
-    frame = _together(schema, values)
-    if frame is not None:
-        return frame, list(range(len(values))), []
-    frames: list[pl.DataFrame] = []
-    numbers: list[int] = []
-    bad: list[Message] = []
-    for start in range(0, len(values), _CHUNK):
-        part = values[start : start + _CHUNK]
-        frame, good, wrong = _part(schema, part)
-        frames.append(frame)
-        numbers += [start + number for number in good]
-        bad += [Message(start + message.number, message.reason) for message in wrong]
-    return pl.concat(frames), numbers, bad
-
-
-def _part(schema: Mapping[str, Any], values: pl.Series) -> tuple[pl.DataFrame, list[int], list[Message]]:
-    frame = _together(schema, values) if len(values) > 1 else None
-    if frame is not None:
-        return frame, list(range(len(values))), []
-    good, bad = [], []
-    for number, value in enumerate(values):
-        problem = _problem(schema, value)
-        if problem is None:
-            good.append(number)
-        else:
-            bad.append(Message(number, problem))
-    frame = _container(schema, values[good])
-    return frame, good, bad
-
-
-def _together(schema: Mapping[str, Any], values: pl.Series) -> pl.DataFrame | None:
-    """The frame of all messages, or None where one of them, or the schema, needs a closer look."""
     try:
-        frame = _container(schema, values)
-        lengths = record_lengths(schema, frame)
-    except (OSError, Unsupported, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return None
-    wanted = values.bin.size().cast(pl.Int64).to_numpy() - HEADER.size
-    return frame if len(lengths) == len(wanted) and bool((lengths == wanted).all()) else None
+        return _read(schema, values, _doubtful(schema, values))
+    except _ODD:
+        return _apart(schema, values)
+
+
+def _apart(schema: Mapping[str, Any], values: pl.Series) -> Decoded:
+    """As `decode`, where sound records hold what cannot be read, such as a text that is no UTF-8."""
+    if len(values) <= _FEW:
+        try:
+            return _read(schema, values, range(len(values)))
+        except _ODD as exc:
+            if len(values) == 1:
+                return _container(schema, values.clear()), [], [Message(0, f"its record cannot be read: {exc}")]
+    half = len(values) // 2
+    left, right = decode(schema, values[:half]), decode(schema, values[half:])
+    later = [Message(half + message.number, message.reason) for message in right[2]]
+    return pl.concat([left[0], right[0]]), [*left[1], *(half + number for number in right[1])], [*left[2], *later]
+
+
+def _doubtful(schema: Mapping[str, Any], values: pl.Series) -> Sequence[int]:
+    """The messages of which it is not sure that they are records of the schema."""
+    try:
+        return np.flatnonzero(~sound(schema, values)).tolist()
+    except Unsupported:
+        return range(len(values))
+
+
+def _read(schema: Mapping[str, Any], values: pl.Series, doubtful: Sequence[int]) -> Decoded:
+    """As `decode`, where all but the `doubtful` messages are sound."""
+    told = ((number, _problem(schema, values[number])) for number in doubtful)
+    bad = [Message(number, problem) for number, problem in told if problem is not None]
+    wrong = {message.number for message in bad}
+    good = [number for number in range(len(values)) if number not in wrong]
+    return _container(schema, values[good] if bad else values), good, bad
 
 
 def _container(schema: Mapping[str, Any], values: pl.Series) -> pl.DataFrame:

@@ -1,7 +1,6 @@
 """Avro by columns: each value becomes bytes in one array operation a column, and the columns are then interleaved.
 
-A message is 0, the schema id in four bytes, and the record. The lengths alone also tell a reader whether what it
-decoded ends exactly where each message ends.
+A message is 0, the schema id in four bytes, and the record.
 """
 
 from __future__ import annotations
@@ -45,14 +44,6 @@ def encode(schema: Mapping[str, Any], frame: pl.DataFrame, schema_id: int) -> li
     ends = np.cumsum(whole.lengths)
     data = whole.data().tobytes()
     return [data[start:end] for start, end in zip((ends - whole.lengths).tolist(), ends.tolist(), strict=True)]
-
-
-def record_lengths(schema: Mapping[str, Any], frame: pl.DataFrame) -> Ints:
-    """The bytes that each row takes, the header apart; Unsupported where only a decoder can tell."""
-    total = np.zeros(len(frame), np.int64)
-    for piece in pieces(schema, frame):
-        total += piece.lengths
-    return total
 
 
 def pieces(schema: Mapping[str, Any], frame: pl.DataFrame) -> Iterator[Piece]:
