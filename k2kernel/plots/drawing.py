@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from k2kernel import html
 from k2kernel.errors import K2Error, MissingExtra
+from k2kernel.query.hours import SPOKEN
 from k2kernel.workbench import View, Workbench
 
 if TYPE_CHECKING:
@@ -62,13 +64,12 @@ def heading(name: str, *facts: str) -> str:
 
 def states(*results: Result) -> str:
     """The snapshots that answered."""
-    found = {name: number for result in results for name, number in result.snapshots.items()}
-    return ", ".join(f"{name} at {number}" for name, number in found.items())
+    return html.states({name: number for result in results for name, number in result.snapshots.items()})
 
 
 def hours(result: Result) -> str:
     """Of which hours of trading a result is."""
-    return {"all": "all hours", "rth": "regular hours", "rth+auctions": "regular hours and auctions"}[result.hours]
+    return SPOKEN[result.hours]
 
 
 def clocks(result: Result) -> str:
