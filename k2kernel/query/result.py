@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from k2kernel.cached import cached_property
 from k2kernel.errors import InvalidPosition, MissingExtra
@@ -13,6 +14,7 @@ from k2kernel.query.connection import Database, Query, Told
 from k2kernel.query.display import Shown, shown
 from k2kernel.query.pages import Cut, Page, page
 from k2kernel.query.position import Key
+from k2kernel.times import parse_zone
 
 if TYPE_CHECKING:
     import duckdb
@@ -71,6 +73,12 @@ class Result:
     def zone(self) -> str | None:
         """The zone in which displays show times: the venue's where the rows are of one venue, else None for UTC."""
         return self._zone
+
+    def tz(self, zone: str) -> Self:
+        """The same rows, whose displays and charts show times in another zone, such as `UTC` or `Australia/Sydney`."""
+        made = copy(self)
+        vars(made)["_zone"] = parse_zone(zone)
+        return made
 
     def to_arrow(self, timeout: float | None = None) -> pa.Table:
         """All rows as an Arrow table; QueryCancelled when it takes longer than `timeout` seconds."""
