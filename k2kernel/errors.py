@@ -68,6 +68,8 @@ class K2Error(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
+        if "\n" in self.problem:  # a picture, such as the place of a mistake in a statement
+            return "\n".join(part for part in (self.problem, self.remedy and f"{self.remedy}.") if part)
         return ". ".join(part for part in (self.problem, self.remedy) if part) + "."
 
     def __reduce__(self) -> tuple[object, ...]:

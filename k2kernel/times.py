@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from k2kernel.errors import InvalidParameter
 
@@ -209,3 +210,11 @@ def _snapshot_id(value: int | str | None, parameter: str) -> int | None:
     if value is None or _is_id(value):
         return None if value is None else int(value)
     raise InvalidParameter(parameter, value, "is no snapshot id", "A mapping gives each table a snapshot id or None")
+
+
+def parse_zone(name: str) -> str:
+    """A name of the zone database."""
+    try:
+        return ZoneInfo(name).key
+    except (ValueError, OSError, ZoneInfoNotFoundError) as exc:  # OSError: a folder of the database
+        raise InvalidParameter("tz", name, "is no time zone", 'Write it like "Australia/Sydney" or "UTC"') from exc

@@ -328,14 +328,20 @@ def test_terminals_agree_and_stay_exact(lake: Lake, engine: QueryEngine) -> None
 
 
 def test_displays_show_venue_time_or_utc_labelled(lake: Lake, engine: QueryEngine) -> None:
-    add(lake, "a", [event(ts_event=at(number)) for number in range(25)])
+    add(lake, "a" * 64, [event(ts_event=at(number)) for number in range(25)])
     shown = repr(engine.trades("BHP", columns=["ts_event", "price"]))
     assert "ts_event (Australia/Sydney)" in shown
     assert "2014-03-10 10:00:00.000" in shown
     assert "first 20 rows" in shown
-    html = engine.trades("BHP", columns=["symbol"])._repr_html_()
+    html = engine.trades("BHP", columns=["symbol", "side", "source"])._repr_html_()
     assert html.count(">BHP</td>") == 20
+    assert html.count(">aaaaaaaaaaaa…</td>") == 20
+    assert "nothing in side" in html
+    assert "ts_event (Australia/Sydney)" in repr(engine.sql("SELECT ts_event FROM trades LIMIT 1"))
+    add(lake, "c", [event(venue="XNYS")], minute=2)
     assert "ts_event (UTC)" in repr(engine.sql("SELECT ts_event FROM trades LIMIT 1"))
+    at_home = "SELECT ts_event FROM (FROM trades WHERE venue = 'XNYS')"
+    assert "ts_event (America/New_York)" in repr(engine.sql(at_home))
     add(lake, "b", [event(symbol="<b>", venue="XNYS")], minute=1)
     assert "<b>" not in engine.trades("<b>")._repr_html_()
     assert "ts_event (UTC)" in repr(engine.trades(columns=["ts_event"]))

@@ -306,7 +306,7 @@ def test_what_is_unsure_is_one_sentence_on_the_answer(lake: Lake, engine: QueryE
     )
     assert repr(result).endswith(note)
     assert "hours rth" in repr(result)
-    assert f"<p>{note}</p>" in result._repr_html_()
+    assert f">{note}</p>" in result._repr_html_()
     assert len(result.to_arrow()) == 1
     assert engine.summary("BHP", "2027-03-10", hours="rth").notes == (note,)
     assert engine.trades("BHP").notes == ()

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from k2kernel.errors import InvalidParameter, K2Error, QueryError, SqlRefused, UnknownReference
@@ -302,3 +303,34 @@ def test_words_of_time_travel_elsewhere_are_left_alone(lake: Lake, engine: Query
     )
     found = rows(engine, text)[0]
     assert (found[0], found[1], found[3]) == ("b", [1], "trades FOR VERSION AS OF 1")
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("FROM trades WHERE venue = 'XNYS'", 1),
+        ("SELECT count(*) FROM (FROM trades WHERE venue = 'XNYS' AND size > 0)", 1),
+        ("WITH one AS (FROM trades t WHERE t.venue = $v) SELECT symbol FROM one ORDER BY 1", 1),
+        ("WITH one AS (FROM trades WHERE venue = $v) SELECT count(*) FROM one a, one b", 1),
+        ("SELECT symbol FROM trades WHERE venue = 'XNYS' UNION ALL SELECT symbol FROM quotes WHERE venue = 'XASX'", 1),
+        ("SELECT count(*) FROM quotes q, (FROM trades WHERE venue = 'XNYS') t", 1),
+        ("SELECT (SELECT count(*) FROM trades WHERE q.venue = 'XASX') FROM quotes q", 2),
+        ("SELECT (SELECT count(*) FROM trades t WHERE q.venue = t.venue) FROM quotes q", 2),
+        ("WITH trades AS (SELECT 'X' AS venue FROM market_data.trades) FROM trades WHERE venue = 'X'", 2),
+        ("SELECT count(*) FROM trades t JOIN quotes q ON t.symbol = q.symbol WHERE t.venue = 'XNYS'", 2),
+        ("SELECT count(*) FROM (FROM trades WHERE venue = 'XNYS'), (SELECT count(*) FROM trades)", 2),
+    ],
+)
+def test_conditions_leave_files_out_wherever_they_stand(lake: Lake, engine: QueryEngine, text: str, files: int) -> None:
+    add(lake, "a", [event(), event()])
+    add(lake, "b", [event(venue="XNYS", symbol="IBM")], minute=1)
+    add(lake, "c", [event()], "quotes")
+    found = engine.sql(text, {"v": "XNYS"})
+    read = {reading.table: len(reading.files) for reading in found.readings}
+    assert read["trades"] == files
+    with duckdb.connect() as plain:
+        for name in ("trades", "quotes"):
+            plain.register(name, engine.sql(f"FROM {name}").to_arrow())
+        plain.execute("SET TimeZone = 'UTC'; CREATE VIEW whole AS FROM trades")
+        asked = plain.sql(text.replace("market_data.trades", "whole").replace("$v", "'XNYS'")).to_arrow_table()
+    assert sorted(map(str, found.to_arrow().to_pylist())) == sorted(map(str, asked.to_pylist()))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from itertools import pairwise
 
 import polars as pl
 
+from k2kernel.html import Listing
 from k2kernel.ingest.letters import retried
 from k2kernel.lake import Lake, Provenance, SourceRecord
 from k2kernel.schemas import DEAD_LETTER, GAPS, KINDS
@@ -48,6 +50,9 @@ class Audit:
     def ok(self) -> bool:
         """True where no row is lost or doubled."""
         return not self.faults
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>{Listing(self.findings)._repr_html_() if self.findings else ''}"
 
     def __str__(self) -> str:
         rows = sum(each.rows for each in self.findings)

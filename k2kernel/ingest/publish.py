@@ -8,6 +8,7 @@ from pathlib import Path
 
 from k2kernel.decode import Decoder
 from k2kernel.errors import FileFault
+from k2kernel.html import Spoken
 from k2kernel.ingest.known import Options
 from k2kernel.ingest.lookups import resolve
 from k2kernel.ingest.order import SequenceCheck, SequenceDisorder, by_ordinal
@@ -20,7 +21,7 @@ from k2kernel.sources import Member, members
 
 
 @dataclass(frozen=True)
-class Sent:
+class Sent(Spoken):
     """What became of a file: its `lines`, `rejected` ones, those `skipped` by kind, and what was `published`."""
 
     file: str

@@ -144,8 +144,11 @@ class Receipt:
 
     def _repr_html_(self) -> str:
         headings = ["table", "rows added", "there already", "snapshot"]
-        rows = ([name, part.rows, part.duplicate, str(part.snapshot_id or "")] for name, part in self.tables.items())
-        return table(headings, rows, below=[str(self), *self.notes])
+        rows = [
+            [name, f"{part.rows:,}", f"{part.duplicate:,}", str(part.snapshot_id or "")]
+            for name, part in self.tables.items()
+        ]
+        return table(headings, rows, numbers=[False, True, True, True], below=[str(self), *self.notes])
 
 
 def _rows(part: TableReceipt) -> str:

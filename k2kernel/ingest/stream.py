@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Self
 
 from k2kernel.errors import CommitConflict, StreamFault
+from k2kernel.html import Spoken
 from k2kernel.ingest.deliver import Batch, Delivered, Delivery
 from k2kernel.ingest.messages import Read
 from k2kernel.lake import Lake
@@ -54,7 +55,7 @@ class How:
 
 
 @dataclass(frozen=True)
-class Streamed:
+class Streamed(Spoken):
     """What a stream did: `messages` committed, of which `rows` by table, and `rejected`, in so many `batches`; and the
     events of sequence numbers (`gaps`) by name.
     """

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import InvalidParameter, UnknownReference, listed
+from k2kernel.html import record, states
 
 if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
@@ -38,6 +39,16 @@ class Pin:
     created_at: datetime
     hold_until: date | None = None
     complete: bool = True
+
+    @property
+    def row(self) -> dict[str, object]:
+        """What a list of pins says of it."""
+        incomplete = "" if self.complete else "incomplete: pin again, or unpin"
+        row: dict[str, object] = {"name": self.name, "created_at": self.created_at, "hold_until": self.hold_until}
+        return row | {"snapshots": states(self.snapshots), "note": incomplete}
+
+    def _repr_html_(self) -> str:
+        return record(self.row, "pin")
 
     def held(self, day: date | None = None) -> bool:
         """True where the pin's hold lasts on `day` (None: today)."""

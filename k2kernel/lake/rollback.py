@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import CommitConflict, InvalidParameter, UnknownReference, listed
+from k2kernel.html import Spoken
 from k2kernel.lake import refs
 from k2kernel.lake.snapshots import MAIN, ancestors, head, known
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rollback:
+class Rollback(Spoken):
     """What a rollback did: main of `table` stood at `before` and stands at `after`.
 
     `undo` is the tag that the state before has, to roll forward to; None where nothing changed. `removed` and

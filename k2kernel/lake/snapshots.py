@@ -43,8 +43,16 @@ class Snapshot:
     tags: tuple[str, ...]
     is_current_ancestor: bool
 
+    @property
+    def row(self) -> dict[str, object]:
+        """What a list of states says of it."""
+        left = "" if self.is_current_ancestor else "left behind by a rollback"
+        short = {"id": str(self.id), "source": self.source.rpartition("/")[2], "note": left}
+        kept = ("id", "committed_at", "operation", "rows_added", "rows_total", "tags", "source", "note")
+        return {name: short.get(name, getattr(self, name, None)) for name in kept}
+
     def _repr_html_(self) -> str:
-        return record(facts(self), "snapshot")
+        return record(facts(self), f"snapshot {self.id}")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from k2kernel.html import Spoken, amount
+
 
 @dataclass(frozen=True)
-class Upkeep:
+class Upkeep(Spoken):
     """One step: `action` on `table`, done where `applied`, else what it would do.
 
     `files` and `nbytes` are the data files of the current state, `snapshots` the kept states, each before and after
@@ -25,6 +27,20 @@ class Upkeep:
     deleted: int = 0
     deleted_nbytes: int = 0
     note: str = ""
+
+    @property
+    def row(self) -> dict[str, object]:
+        """What a list of steps says of it."""
+        after = "?" if self.nbytes_after is None else amount(self.nbytes_after)
+        return {
+            "table": self.table,
+            "action": self.action if self.applied else f"{self.action} (dry run)",
+            "snapshots": f"{self.snapshots:,} → {self.snapshots_after:,}",
+            "data files": f"{self.files:,} → {self.files_after:,}",
+            "size": f"{amount(self.nbytes)} → {after}",
+            "off the disk": f"{self.deleted:,} files, {amount(self.deleted_nbytes)}" if self.deleted else "",
+            "note": self.note,
+        }
 
     def __str__(self) -> str:
         after = "?" if self.nbytes_after is None else f"{self.nbytes_after:,}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
-from k2kernel.html import table
+from k2kernel.html import quiet, states
 from k2kernel.query import Result
 
 _SHOWN = 20
@@ -33,7 +32,9 @@ class Answer(Result):
     @property
     def caption(self) -> str:
         """Rows, time, files and snapshots in one line."""
-        files = [str(each) for each in self.readings]
+        read = {each.table for each in self.readings}
+        others = {name: pin for name, pin in self.snapshots.items() if name.partition(" ")[0] not in read}
+        files = [*map(str, self.readings), *([states(others)] if others else [])]
         return "; ".join([f"{self.rows:,} row{'s' * (self.rows != 1)} in {self.seconds:.2f} s", *files])
 
     @property
@@ -43,13 +44,13 @@ class Answer(Result):
 
     def summary(self) -> dict[str, str]:
         """The caption alone, as a display without rows."""
-        return {"text/plain": f"[{self.caption}]", "text/html": f"<p>{escape(self.caption)}</p>"}
+        return {"text/plain": f"[{self.caption}]", "text/html": quiet(self.caption)}
 
     def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
         found = self._first.shown(_SHOWN)
         more = f"first {len(found.cells)} of {self.caption}" if self.rows > len(found.cells) else self.caption
-        page = table(found.headings, found.cells, numbers=found.numbers, below=(more, *self.notes))
-        return {"text/plain": found.text("\n".join([f"[{more}]", *self.notes])), "text/html": page}, self.metadata
+        told = found.text("\n".join([f"[{more}]", *self.notes]))
+        return {"text/plain": told, "text/html": found.html(more, *self.notes)}, self.metadata
 
     def __repr__(self) -> str:
         return self._repr_mimebundle_()[0]["text/plain"]

@@ -13,6 +13,7 @@ from k2kernel.errors import InvalidParameter, QueryError, listed, meant
 _OPTION = re.compile(r"\s*--([A-Za-z][A-Za-z-]*)")
 _WORD = re.compile(r"""[ \t]*=?[ \t]*("[^"]*"|'[^']*'|\{.*?\}(?=\s|$)|\[.*?\](?=\s|$)|\S+)""")
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_VARIABLE = re.compile(rf"\${_NAME.pattern}")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def identifier(option: str, name: str) -> str:
 
 
 def mapping(text: str, scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as `--params` gives them: a JSON object, NAME=TEXT, or the name of a mapping in the notebook."""
+    """Parameters as `--params` gives them: a JSON object, NAME=TEXT, NAME=$name, or the name of a mapping in the
+    notebook.
+    """
     if text.startswith("{"):
         try:
             return dict(json.loads(text))
@@ -131,7 +134,7 @@ def mapping(text: str, scope: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidParameter("params", text, f"is not JSON: {exc}", 'Write it like {"s": "BHP"}') from exc
     name, mark, value = text.partition("=")
     if mark and _NAME.fullmatch(name):
-        return {name: _unquoted(value)}
+        return {name: variable(value, scope) if _VARIABLE.fullmatch(value) else _unquoted(value)}
     found = variable(text if text.startswith("$") else f"${text}", scope)
     if not isinstance(found, Mapping):
         raise InvalidParameter("params", text, "is no mapping", "Name a dict, or write NAME=TEXT or a JSON object")

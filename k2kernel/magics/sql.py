@@ -30,7 +30,8 @@ OPTIONS = (
     Option("out", "NAME", "put the answer into a variable instead of showing its rows"),
     Option("to", "KIND", "the answer as a frame or relation", ("polars", "pandas", "arrow", "duckdb")),
     Option("limit", "ROWS", "the first rows only"),
-    Option("params", "VALUES", "values of $names: NAME=TEXT, a JSON object, or a dict's name", many=True),
+    Option("params", "VALUES", "values of $names: NAME=TEXT, NAME=$name, a JSON object, or a dict's name", many=True),
+    Option("tz", "ZONE", "show times in a zone, such as UTC; default: the venue's where rows are of one, else UTC"),
     Option("explain", "", "show the plan, files and bytes scanned and pruned; nothing runs"),
     Option("save", "NAME", "keep the statement as a named query"),
     Option("with", "NAME", "a named query to select from, as a common table expression", many=True, completes="saved"),
@@ -71,6 +72,8 @@ def _planned(
     result = notebook.reader(words.get("as_of")).sql(statement, params, **words)
     asked = {"sql": statement, "params": {name: str(value) for name, value in params.items()}}
     asked |= {name: str(value) for name, value in words.items()}
+    if "tz" in options:
+        result = result.tz(options["tz"])
     return result, asked | {"asked_at": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
@@ -160,4 +163,5 @@ class Plan:
         return self.text
 
     def _repr_html_(self) -> str:
-        return f'<pre style="white-space:pre;overflow-x:auto">{escape(self.text)}</pre>'
+        style = "font-family:var(--jp-code-font-family,monospace);line-height:1.2;white-space:pre;overflow-x:auto"
+        return f'<pre style="{style}">{escape(self.text)}</pre>'

@@ -29,9 +29,11 @@ _LABEL = """
 const part = parts.findLast(p => tick >= p[0] - 1) ?? parts[0]
 const at = new Date(part[2] + tick - part[0])
 const [day, clock] = [at.toISOString().slice(0, 10), at.toISOString().slice(11, 19)]
-const first = ticks.find(t => t >= part[0] - 1) === tick
+const before = parts.findLast(p => p[0] < part[0] - 1)
+const isNew = !before || day != new Date(before[2] + before[1] - before[0]).toISOString().slice(0, 10)
+const first = isNew && ticks.find(t => t >= part[0] - 1) === tick
 const short = clock.endsWith(":00") ? clock.slice(0, 5) : clock
-return days ? day : first ? short + "\\n" + day : short
+return days ? day : first && dates ? short + "\\n" + day : short
 """
 
 
@@ -83,13 +85,16 @@ class Axis:
         """What to write under the axis."""
         return f"{self.zone}{', hours without data left out' if self.breaks else ''}"
 
-    def options(self, width: int) -> dict[str, Any]:
-        """The options of HoloViews that draw it: ticks at round times of the wall clock, at every zoom."""
+    def options(self, width: int, *, dates: bool = True) -> dict[str, Any]:
+        """The options of HoloViews that draw it: ticks at round times of the wall clock, at every zoom.
+
+        `dates` are under the first tick of each stretch.
+        """
         from bokeh.models import CustomJSTicker, CustomJSTickFormatter
 
         parts, days = [list(part) for part in self.parts], self.step_ms >= 86_400_000
         ticker = CustomJSTicker(major_code=_TICKS, args={"parts": parts, "most": width // 90})
-        formatter = CustomJSTickFormatter(code=_LABEL, args={"parts": parts, "days": days})
+        formatter = CustomJSTickFormatter(code=_LABEL, args={"parts": parts, "days": days, "dates": dates})
         return {"xticks": ticker, "xformatter": formatter, "xlabel": self.label}
 
 

@@ -21,11 +21,13 @@ from k2kernel.plots.drawing import (
     holoviews,
     hours,
     line,
+    marked,
     pinned,
     placed,
     some,
     stacked,
     states,
+    zoned,
 )
 
 if TYPE_CHECKING:
@@ -39,22 +41,25 @@ _MOST = WIDTH // 3
 """Candles that can be told apart."""
 
 
-def candles(reader: Reader, symbol: str, interval: str = "1m", **words: Any) -> Any:
+def candles(
+    reader: Reader, symbol: str, interval: str = "1m", *, marks: Any = None, tz: str | None = None, **words: Any
+) -> Any:
     """Candles of one instrument with its VWAP by bar and its volume; the words are those of `wb.bars`.
 
     Where the instrument has no trades they are of bid and ask, with the number of quotes under them. Hours without
-    bars are left out of the axis, whose times are those of the venue. More bars than a screen can show are drawn
-    together, several to a candle, and the chart says how many.
+    bars are left out of the axis, whose times are those of the venue (`tz`: of a zone). More bars than a screen can
+    show are drawn together, several to a candle, and the chart says how many. `marks` is a frame of ts_event (UTC),
+    price and side (buy or sell), such as orders of one's own.
     """
     view = pinned(reader, words)
-    bars = view.bars(symbol, interval, **words)
+    bars = zoned(view.bars(symbol, interval, **words), tz)
     of = words.pop("of", None) or ("trades" if "trades" in bars.snapshots else "bid and ask")
     if of != "bid and ask":
         frame = some(bars.to_polars(), "bars")
         facts = [f"policy {', '.join(frame['eligible'].unique().sort())}"] * (of == "trades")
         facts += _facts(view, "trades" if of == "trades" else "quotes", symbol, bars, words)
-        return drawn(frame, bars.zone, _name(symbol, frame, interval, of), *facts)
-    sides = {side: view.bars(symbol, interval, of=side, **words) for side in ("bid", "ask")}
+        return drawn(frame, bars.zone, _name(symbol, frame, interval, of), *facts, marks=marks)
+    sides = {side: zoned(view.bars(symbol, interval, of=side, **words), tz) for side in ("bid", "ask")}
     frames = {side: some(found.to_polars(), "bars") for side, found in sides.items()}
     facts = _facts(view, "quotes", symbol, sides["bid"], words)
     return _bid_ask(frames, sides["bid"].zone, _name(symbol, frames["bid"], interval, of), *facts)
@@ -71,7 +76,7 @@ def _facts(view: View, table: str, symbol: str, bars: Result, words: dict[str, A
     return [hours(bars), clocks(events), states(bars), *bars.notes]
 
 
-def drawn(bars: pl.DataFrame, zone: str | None, name: str, *facts: str) -> Any:
+def drawn(bars: pl.DataFrame, zone: str | None, name: str, *facts: str, marks: Any = None) -> Any:
     """Bars with ts_open (UTC), open, high, low, close, and volume and vwap where there are such columns, as a chart."""
     import polars as pl
 
@@ -83,6 +88,7 @@ def drawn(bars: pl.DataFrame, zone: str | None, name: str, *facts: str) -> Any:
     if "vwap" in frame.columns and frame["vwap"].count():
         middle = frame.with_columns(pl.col("x") + pl.col("k2_width") / 2).drop_nulls("vwap")
         price *= line(middle, axis, "vwap", "VWAP of each bar").opts(color=LINE)
+    price = price if marks is None else price * marked(marks, axis)
     return _over(price, frame, axis, title, "n_quotes" if "n_quotes" in frame.columns else "volume")
 
 
@@ -179,5 +185,7 @@ def _over(price: Any, frame: pl.DataFrame, axis: Axis, title: str, column: str) 
     left, right = frame["x"] + frame["k2_width"] * 0.1, frame["x"] + frame["k2_width"] * 0.9
     heights = frame[column].cast(float).to_numpy()
     bars = hv.Rectangles((left.to_numpy(), heights * 0, right.to_numpy(), heights), ["x", column, "x end", "top"])
-    under = placed(bars.opts(color=QUIET, line_color=None), axis, height=LOW, ylabel=column.removeprefix("n_"))
+    under = placed(
+        bars.opts(color=QUIET, line_color=None), axis, height=LOW, ylim=(0, None), ylabel=column.removeprefix("n_")
+    )
     return stacked(price, under)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from k2kernel import html
 from k2kernel.errors import K2Error, MissingExtra
+from k2kernel.query.hours import SPOKEN
 from k2kernel.workbench import View, Workbench
 
 if TYPE_CHECKING:
@@ -21,10 +23,18 @@ WIDTH, HEIGHT, LOW = 960, 360, 140
 _LINE = 130
 """Letters of a heading that fit."""
 
-FONTS = {"title": "11px", "labels": "11px", "ticks": "10px", "legend": "10px"}
-
 UP, DOWN, LINE, QUIET = "#16845c", "#c23b3b", "#b7791f", "#64748b"
 BID, ASK = "#2b6cb0", "#b7532b"
+SERIES = (BID, ASK, UP, LINE, "#7c3aed", "#0e7490", DOWN, QUIET)
+"""Colours of series, in order."""
+
+_TEXT, _LINES, _GRID = "#52525b", "#c9ced6", "#eceff3"
+_PLACES = """
+const places = t => (String(+t.toFixed(8)).split(".")[1] ?? "").length
+const digits = Math.max(...ticks.map(places))
+return tick.toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits})
+"""
+"""Every tick of an axis with as many decimals as the one that needs most."""
 
 
 def holoviews() -> Any:
@@ -42,6 +52,11 @@ def pinned(reader: Reader, words: dict[str, Any]) -> View:
     """The one state that all of a chart is read from; takes `as_of` out of the words."""
     as_of = words.pop("as_of", None)
     return reader if isinstance(reader, View) and as_of is None else reader.at(as_of)
+
+
+def zoned(result: Result, tz: str | None) -> Result:
+    """The result with its times in a zone (None: as it is, the venue's)."""
+    return result if tz is None else result.tz(tz)
 
 
 def some(frame: pl.DataFrame, what: str) -> pl.DataFrame:
@@ -62,13 +77,12 @@ def heading(name: str, *facts: str) -> str:
 
 def states(*results: Result) -> str:
     """The snapshots that answered."""
-    found = {name: number for result in results for name, number in result.snapshots.items()}
-    return ", ".join(f"{name} at {number}" for name, number in found.items())
+    return html.states({name: number for result in results for name, number in result.snapshots.items()})
 
 
 def hours(result: Result) -> str:
     """Of which hours of trading a result is."""
-    return {"all": "all hours", "rth": "regular hours", "rth+auctions": "regular hours and auctions"}[result.hours]
+    return SPOKEN[result.hours]
 
 
 def clocks(result: Result) -> str:
@@ -112,27 +126,83 @@ def line(
     return shape.opts(line_width=1.5, interpolation="steps-post" if steps else "linear")
 
 
-def placed(chart: Any, axis: Axis, **options: Any) -> Any:
-    """A chart on a time axis, with a line where hours are left out; the options are those of HoloViews."""
-    from bokeh.models import NumeralTickFormatter
+def marked(marks: Any, axis: Axis) -> Any:
+    """Marks of a frame at ts_event (UTC) and price: buys point up, sells down."""
+    import polars as pl
 
+    hv, marks = holoviews(), pl.DataFrame(marks)
+    layers = []
+    for side, (shape, colour) in {"buy": ("triangle", BID), "sell": ("inverted_triangle", "#a21caf")}.items():
+        part = marks.filter(marks["side"] == side)
+        values = axis.at(part["ts_event"]).to_numpy(), part["price"].cast(float).to_numpy()
+        dots = hv.Points(values, ["x", "price"], label=f"marked {side}")
+        layers += [dots.opts(marker=shape, size=11, color=colour, line_color="white")] if part.height else []
+    return hv.Overlay(layers)
+
+
+def placed(chart: Any, axis: Axis, *, dates: bool = True, **options: Any) -> Any:
+    """A chart on a time axis, with a line where hours are left out; the options are those of HoloViews."""
     lines = holoviews().VLines(axis.breaks).opts(color=QUIET, line_dash="dotted", line_width=1)
-    large = options.get("height", HEIGHT) == LOW
+    return dressed(chart * lines, **axis.options(WIDTH, dates=dates) | options)
+
+
+def dressed(chart: Any, **options: Any) -> Any:
+    """A chart as all of them look; the first line of its title stands out, the others say what it is of."""
+    from bokeh.models import CustomJSTickFormatter
+
+    low = options.get("height", HEIGHT) == LOW
     said = {
         "width": WIDTH,
         "height": HEIGHT,
         "show_grid": True,
-        "gridstyle": {"xgrid_line_color": None},
+        "gridstyle": {"xgrid_line_color": None, "ygrid_line_color": _GRID},
         "legend_position": "top",
-        "fontsize": FONTS,
+        "yformatter": counts() if low else CustomJSTickFormatter(code=_PLACES),
+        "hooks": [_dress],
     }
-    said |= {"yformatter": NumeralTickFormatter(format="0.[0]a")} if large else {}
-    return (chart * lines).opts(**said | axis.options(WIDTH) | options)
+    known = said if isinstance(chart, holoviews().Overlay) else {**said, "legend_position": None}
+    return chart.opts(**{name: value for name, value in {**known, **options}.items() if value is not None})
 
 
-def stacked(*charts: Any) -> Any:
-    """Charts under each other, on one axis."""
-    layout = holoviews().Layout(list(charts)).cols(1)
-    for chart in charts[:-1]:
+def counts() -> Any:
+    """The format of an axis of amounts: 10k, 2.5m."""
+    from bokeh.models import NumeralTickFormatter
+
+    return NumeralTickFormatter(format="0.[0]a")
+
+
+def _dress(plot: Any, _: Any) -> None:
+    """Make a figure of Bokeh look like the others."""
+    figure = plot.handles["plot"]
+    figure.update(outline_line_color=None, min_border_left=64)
+    figure.toolbar.update(logo=None, autohide=True)
+    for axis in figure.axis:
+        axis.update(axis_line_color=_LINES, major_tick_line_color=_LINES, minor_tick_line_color=None)
+        axis.update(major_label_text_color=_TEXT, major_label_text_font_size="11px", axis_label_text_font_size="11px")
+        axis.update(axis_label_text_color=_TEXT, axis_label_text_font_style="normal")
+    figure.xaxis.visible = plot.xaxis != "bare"
+    if figure.height == LOW:
+        figure.yaxis[0].ticker.desired_num_ticks = 3
+    for legend in figure.legend:
+        legend.update(border_line_color=None, background_fill_alpha=0.0, padding=0, margin=0, spacing=12)
+        legend.update(label_text_font_size="11px", label_text_color=_TEXT, glyph_height=12, label_height=12)
+    _titled(figure)
+
+
+def _titled(figure: Any) -> None:
+    """The lines of a title under its first one, smaller."""
+    from bokeh.models.annotations import Title
+
+    name, _, facts = figure.title.text.partition("\n")
+    figure.title.update(text=name, text_font_size="13px", text_color="#18181b", standoff=4)
+    if facts:
+        under = Title(text=facts, text_font_size="11px", text_font_style="normal", text_color=_TEXT, standoff=4)
+        figure.add_layout(under, "above")
+
+
+def stacked(*charts: Any, shared: bool = True) -> Any:
+    """Charts under each other, on one axis where `shared`."""
+    for chart in charts[:-1] if shared else ():
         chart.opts(xaxis="bare")
-    return layout.opts(shared_axes=True, merge_tools=True, toolbar="right")
+    layout = holoviews().Layout(list(charts)).cols(1)
+    return layout.opts(shared_axes=shared, toolbar="right", autohide_toolbar=True)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from k2kernel.plots.axis import Axis
 from k2kernel.plots.drawing import (
     DOWN,
-    LOW,
     UP,
     WIDTH,
     Reader,
@@ -19,6 +18,7 @@ from k2kernel.plots.drawing import (
     placed,
     some,
     states,
+    zoned,
 )
 
 if TYPE_CHECKING:
@@ -27,15 +27,18 @@ if TYPE_CHECKING:
 _BARS = WIDTH // 4
 """Bars that can be told apart."""
 
+_HEIGHT = 220
 
-def imbalance(reader: Reader, symbol: str, **words: Any) -> Any:
+
+def imbalance(reader: Reader, symbol: str, *, tz: str | None = None, **words: Any) -> Any:
     """Size bid less size asked at the best prices, over both, from -1 to 1; the words are those of `wb.quotes`.
 
     Quotes without a size of both sides are left out.
     """
     import polars as pl
 
-    found = pinned(reader, words).quotes(symbol, columns=["ts_event", "venue", "clock", "bid_sz", "ask_sz"], **words)
+    columns = ["ts_event", "venue", "clock", "bid_sz", "ask_sz"]
+    found = zoned(pinned(reader, words).quotes(symbol, columns=columns, **words), tz)
     sizes = found.to_polars().with_columns(pl.selectors.decimal().cast(pl.Float64))
     both = pl.col("bid_sz") + pl.col("ask_sz")
     tilt = ((pl.col("bid_sz") - pl.col("ask_sz")) / pl.when(both > 0).then(both)).alias("imbalance")
@@ -46,7 +49,7 @@ def imbalance(reader: Reader, symbol: str, **words: Any) -> Any:
     facts = [hours(found), clocks(found), states(found), "mean of the quotes under each bar", *found.notes]
     title = heading(f"{symbol} on {', '.join(frame['venue'].unique().sort())}, book imbalance", *facts)
     bars = _bars(means, step(axis))
-    return placed(bars, axis, title=title, height=LOW, ylim=(-1.05, 1.05), yformatter="%g", ylabel="")
+    return placed(bars, axis, title=title, height=_HEIGHT, ylim=(-1.05, 1.05), yformatter="%g", ylabel="imbalance")
 
 
 def step(axis: Axis) -> float:

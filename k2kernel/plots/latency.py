@@ -12,6 +12,8 @@ from k2kernel.plots.drawing import (
     LINE,
     WIDTH,
     Reader,
+    counts,
+    dressed,
     heading,
     holoviews,
     hours,
@@ -19,7 +21,9 @@ from k2kernel.plots.drawing import (
     pinned,
     placed,
     some,
+    stacked,
     states,
+    zoned,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 _COLUMNS = ["ts_event", "ts_event_ns", "ts_recv", "ts_recv_ns", "clock", "venue"]
 
 
-def latency(reader: Reader, symbol: str, of: str = "trades", **words: Any) -> Any:
+def latency(reader: Reader, symbol: str, of: str = "trades", *, tz: str | None = None, **words: Any) -> Any:
     """Time of receipt less time at the venue, in ms: median and 99th percentile over time, and their distribution.
 
     The clocks are different ones. A row that was received before it happened shows that they disagree; how many there
@@ -37,12 +41,12 @@ def latency(reader: Reader, symbol: str, of: str = "trades", **words: Any) -> An
     """
     if of not in ("trades", "quotes"):
         raise InvalidParameter("of", of, "is neither trades nor quotes")
-    found = getattr(pinned(reader, words), of)(symbol, columns=_COLUMNS, **words)
+    found = zoned(getattr(pinned(reader, words), of)(symbol, columns=_COLUMNS, **words), tz)
     frame = _delays(found.to_polars())
     if frame.is_empty():
         raise K2Error(f"No {of} of {symbol} have both a venue's time and a time of receipt", "Nothing can be drawn")
     facts = f"{symbol}, receipt after event of {of}", hours(found), _skew(frame), states(found)
-    return holoviews().Layout([_over_time(frame, found.zone, facts), _spread(frame)]).cols(1).opts(shared_axes=False)
+    return stacked(_over_time(frame, found.zone, facts), _spread(frame), shared=False)
 
 
 def _delays(rows: pl.DataFrame) -> pl.DataFrame:
@@ -77,7 +81,7 @@ def _over_time(frame: pl.DataFrame, zone: str | None, facts: tuple[str, ...]) ->
     colours = {"lowest": DOWN, "median": BID, "99 %": LINE}
     parts = [line(by, axis, name, name, "delay").opts(color=colour) for name, colour in colours.items()]
     top = 1.5 * float(frame["ms"].quantile(0.995) or 0) + 1e-6
-    cut = f"axis up to {top:.3g} ms, longest {frame['ms'].to_numpy().max():.3g} ms"
+    cut = f"axis up to {top:.3g} ms, longest {frame['ms'].to_numpy().max():,.1f} ms"
     limits = (min(0.0, float(by["lowest"].min())) - top / 20, top)  # type: ignore[arg-type]
     title = heading(*facts, cut)
     return placed(holoviews().Overlay(parts), axis, title=title, ylabel="ms", yformatter="%.3g", ylim=limits)
@@ -88,7 +92,8 @@ def _spread(frame: pl.DataFrame) -> Any:
     hv = holoviews()
     low, high = frame["ms"].min(), frame["ms"].quantile(0.995)
     inside = some(frame.filter(frame["ms"].is_between(low, high)), "delays")["ms"]
-    counts = inside.hist(bin_count=80)
-    edges = [low, *counts["breakpoint"].to_list()]
-    shape = hv.Histogram((edges, counts["count"].to_numpy()), kdims="delay in ms", vdims="rows")
-    return shape.opts(width=WIDTH, height=200, color=BID, line_color=None, xlabel="ms, up to the 99.5th percentile")
+    found = inside.hist(bin_count=80)
+    edges = [low, *found["breakpoint"].to_list()]
+    shape = hv.Histogram((edges, found["count"].to_numpy()), kdims="delay in ms", vdims="rows")
+    shape = shape.opts(color=BID, line_color="white", line_width=0.5)
+    return dressed(shape, height=200, xlabel="ms, up to the 99.5th percentile", yformatter=counts())

@@ -11,12 +11,14 @@ from k2kernel.plots.drawing import (
     QUIET,
     Reader,
     clocks,
+    counts,
     heading,
     holoviews,
     pinned,
     placed,
     some,
     states,
+    zoned,
 )
 
 if TYPE_CHECKING:
@@ -28,24 +30,30 @@ _PHASES = {"continuous": ("rth", BID), "auctions": ("rth+auctions", LINE), "out 
 """The phases from the inside out, each with the hours that end with it, and its colour."""
 
 
-def profile(reader: Reader, symbol: str, interval: str = "5m", **words: Any) -> Any:
+def profile(reader: Reader, symbol: str, interval: str = "5m", *, tz: str | None = None, **words: Any) -> Any:
     """The mean volume a session by time of day: in continuous trading, in auctions, and out of hours.
 
     `interval` is of a day or less, on the venue's session clock; the words are those of `wb.bars` but `hours`.
     """
     view = pinned(reader, words)
-    bars = {phase: view.bars(symbol, interval, hours=hours, **words) for phase, (hours, _) in _PHASES.items()}
+    bars = {
+        phase: zoned(view.bars(symbol, interval, hours=hours, **words), tz) for phase, (hours, _) in _PHASES.items()
+    }
     every = bars["out of hours"]
     frame = some(_by_time(bars, every.zone or "UTC"), "trades")
     events = {name: value for name, value in words.items() if name not in ("of", "eligible", "adjustment")}
     facts = [
         f"policy {', '.join(every.to_polars()['eligible'].unique().sort())}",
-        f"mean of {frame['sessions'][0]} sessions",
+        _mean_of(frame["sessions"][0]),
         clocks(view.trades(symbol, columns=["clock"], **events)),
         states(every),
         *bars["continuous"].notes,
     ]
     return _drawn(frame, every.zone, heading(f"{symbol}, volume in {interval} by time of day", *facts))
+
+
+def _mean_of(sessions: int) -> str:
+    return "one session" if sessions == 1 else f"mean of {sessions} sessions"
 
 
 def _by_time(bars: dict[str, Result], zone: str) -> pl.DataFrame:
@@ -80,6 +88,7 @@ def _drawn(frame: pl.DataFrame, zone: str | None, title: str) -> Any:
         high = frame[phase]
         data = ((x + width * 0.1).to_numpy(), below.to_numpy(), (x + width * 0.9).to_numpy(), high.to_numpy())
         shape = hv.Rectangles(data, ["x", "volume", "x end", "top"], label=phase)
-        layers.append(shape.opts(color=colour, line_color=None))
+        layers += [shape.opts(color=colour, line_color=None)] if (high > below).any() else []
         below = high
-    return placed(hv.Overlay(layers), axis, title=title, ylabel="mean volume a session", yformatter="%g")
+    named = {"title": title, "ylabel": "volume a session", "ylim": (0, None), "yformatter": counts()}
+    return placed(hv.Overlay(layers), axis, dates=False, **named)

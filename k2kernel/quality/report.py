@@ -103,7 +103,7 @@ class Quality:
         return "\n".join([f"Quality of {what}", *(lines or ["nothing found"]), *self.notes])
 
     def _repr_html_(self) -> str:
-        return html(self.table, self.totals, {name: _meaning(name) for name in self.found})
+        return html(self.table, self.totals, {name: _meaning(name) for name in self.found}, self.notes)
 
 
 def _meaning(name: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from k2kernel.errors import K2Error, QueryError, QueryTooLarge, UnreadableData
+from k2kernel.html import amount
 from k2kernel.metrics import METRICS
 from k2kernel.query.scope import cancelled, current_scope
 
@@ -47,10 +48,11 @@ class Reading:
 
     def __str__(self) -> str:
         facts = self.facts
-        scanned, pruned = (f"{facts[name] / 1e6:,.1f} MB" for name in ("nbytes", "nbytes_pruned"))
+        scanned, pruned = (amount(facts[name]) for name in ("nbytes", "nbytes_pruned"))
+        left_out = f", {facts['files_pruned']:,} ({pruned}) pruned" if facts["files_pruned"] else ""
         return (
             f"{self.table} at {self.snapshot_id or 'no snapshot'}: {facts['files']:,} of {len(self.every):,} files "
-            f"({scanned}) scanned, {facts['files_pruned']:,} ({pruned}) pruned"
+            f"({scanned}) scanned{left_out}"
         )
 
     @property

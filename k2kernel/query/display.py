@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from k2kernel.html import table
 from k2kernel.query.connection import identifier, literal
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UBIGINT", "UINTEGER", "DOUBLE", "FLOAT", "DECIMAL")
 _ZONED = "TIMESTAMP WITH TIME ZONE"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,21 @@ class Shown:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         texts = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in lines]
         return "\n".join([*texts, *(["..."] if self.more else []), caption])
+
+    def html(self, *below: str) -> str:
+        """The rows as a table of a page, with lines under it: without the columns that are empty here, which it names,
+        and with digests cut short.
+        """
+        full = [n for n in range(len(self.headings)) if not self.cells or any(row[n] for row in self.cells)]
+        empty = [name for n, name in enumerate(self.headings) if n not in full]
+        cells = [[_cut(row[n]) for n in full] for row in self.cells]
+        left_out = [f"nothing in {', '.join(empty)}"] if empty else []
+        numbers = [self.numbers[n] for n in full]
+        return table([self.headings[n] for n in full], cells, numbers=numbers, below=[*below, *left_out])
+
+
+def _cut(cell: str) -> str:
+    return f"{cell[:12]}…" if _DIGEST.fullmatch(cell) else cell
 
 
 def shown(relation: duckdb.DuckDBPyRelation, rows: int, zone: str | None) -> Shown:

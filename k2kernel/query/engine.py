@@ -21,11 +21,11 @@ from k2kernel.query.pages import cut_by
 from k2kernel.query.pushdown import push_down
 from k2kernel.query.reads import Symbols
 from k2kernel.query.result import Result
-from k2kernel.query.scan import Pinned, Scan
-from k2kernel.query.selection import Selection, parse_columns, parse_limit
+from k2kernel.query.scan import Pinned
+from k2kernel.query.selection import parse_columns, parse_limit
 from k2kernel.query.sql import NAMES, Statement, bound, conjuncts, named, read
 from k2kernel.query.when import Moment, When, parse_when
-from k2kernel.query.within import Wanted, sure_venues
+from k2kernel.query.within import Wanted, sure_venues, venues_of
 from k2kernel.schemas import TABLES
 from k2kernel.times import AsOfLike, parse_as_of, parse_range
 
@@ -124,11 +124,13 @@ class QueryEngine(BarReads):
         statement = read(self._database, text, given, self._arguments)
         values, when = bound(statement, given), parse_when(as_of, known_at, clock)
         pins = self._pins(statement, when)
-        wanted = push_down(conjuncts(statement), values)
-        scans = {name: wanted.scan(pinned) for name, pinned in pins.items()}
+        terms = conjuncts(statement)
+        scans = {name: push_down(terms.get(name, ()), values).scan(pinned) for name, pinned in pins.items()}
         made = {call.relation: self._called(call, when) for call in statement.calls}
         snapshots = _snapshots_read(statement, pins) | _snapshots_called(statement, made)
-        return self._runner(engine).result(Plan(statement, values, scans, made, snapshots))
+        zones = [*(bars.zone for bars in made.values()), *(self._zone(venues_of(scan)) for scan in scans.values())]
+        zone = zones[0] if len(set(zones)) == 1 else None
+        return self._runner(engine).result(Plan(statement, values, scans, made, snapshots, zone))
 
     def _runner(self, name: str | None) -> Engine:
         """The engine `name`, or the one of the settings."""
@@ -215,13 +217,12 @@ class QueryEngine(BarReads):
         known, by = TABLES[wanted.pinned.name].names, self._adjustment(adjustment, wanted)
         names = known if columns is None else parse_columns(columns, known)
         read = Events(wanted.pinned, wanted.selection, raw, names, by, descending, self._catalogue)
-        planned, zone = read.query(parse_limit(limit)), self._zone(wanted.selection, read.scan)
+        planned, zone = read.query(parse_limit(limit)), self._zone(sure_venues(wanted.selection, read.scan))
         cut = None if limit is not None else partial(read.query, keyed=True)
         return Result(self._database, planned, by.snapshots, by.columns(names), zone, cut=cut, **wanted.within)
 
-    def _zone(self, selection: Selection, scan: Scan) -> str | None:
+    def _zone(self, codes: Sequence[str] | None) -> str | None:
         """The zone of the one venue that the rows are of, for displays; None where there are several or none."""
-        codes = sure_venues(selection, scan)
         known = declared_venues(self.lake.settings.home)
         return known[codes[0]].zone if codes is not None and len(codes) == 1 and codes[0] in known else None
 

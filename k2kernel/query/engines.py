@@ -20,7 +20,8 @@ ENGINES = ("duckdb", "spark")
 @dataclass(frozen=True)
 class Plan:
     """A statement that may run, its values, and what it reads by the names that its text has for it: `scans` of pinned
-    tables and `made` bars. Every table is at the snapshot that `snapshots` names, whichever engine reads it.
+    tables and `made` bars. Every table is at the snapshot that `snapshots` names, whichever engine reads it. Displays
+    show times in `zone` (None: UTC), which is the venue's where all rows are of one.
     """
 
     statement: Statement
@@ -28,6 +29,7 @@ class Plan:
     scans: Mapping[str, Scan]
     made: Mapping[str, Result]
     snapshots: Mapping[str, int | None]
+    zone: str | None = None
 
 
 class Engine(Protocol):
@@ -49,8 +51,15 @@ class DuckDB:
         views += [query_as_view(name, result.planned) for name, result in plan.made.items()]
         found = query(plan.statement.text, Values(), *plan.scans.values())
         frames = {name: frame for result in plan.made.values() for name, frame in result.planned.frames.items()}
-        planned = replace(found, values=plan.values, views=tuple(views), frames={**found.frames, **frames})
-        return Result(self.database, planned, plan.snapshots)
+        behind = tuple(reading for result in plan.made.values() for reading in result.readings)
+        planned = replace(
+            found,
+            values=plan.values,
+            views=tuple(views),
+            frames={**found.frames, **frames},
+            readings=found.readings + behind,
+        )
+        return Result(self.database, planned, plan.snapshots, zone=plan.zone)
 
     def schema(self, plan: Plan) -> pa.Schema:
         """The names and types of the columns of an answer; QueryError where the statement is wrong."""

@@ -16,6 +16,9 @@ ALL, REGULAR, AUCTIONS = "all", "rth", "rth+auctions"
 WORDS = (ALL, REGULAR, AUCTIONS)
 """What `hours` can be."""
 
+SPOKEN = {ALL: "all hours", REGULAR: "regular hours", AUCTIONS: "regular hours and auctions"}
+"""The words as displays say them."""
+
 _FEW = 16
 """Sessions that are looked for one by one, which is quicker to plan than a list of them."""
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from k2kernel.cached import cached_property
 from k2kernel.errors import InvalidPosition, MissingExtra
-from k2kernel.html import table
-from k2kernel.query.connection import Database, Query, Reading, Told
+from k2kernel.html import states
+from k2kernel.query.connection import Database, Query, Told
 from k2kernel.query.display import Shown, shown
 from k2kernel.query.pages import Cut, Page, page
 from k2kernel.query.position import Key
+from k2kernel.times import parse_zone
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,6 +47,8 @@ class Result:
     ) -> None:
         self._database, self._query, self._zone, self._cut = database, query, zone, cut
         self._columns = columns
+        self.readings = query.readings
+        """Of each table that is read, the files that are scanned and all that its state has."""
         self.snapshots = dict(snapshots)
         """The snapshot of each table that answers; None where a table has none yet."""
         self.hours, self.notes = hours, notes
@@ -69,6 +73,12 @@ class Result:
     def zone(self) -> str | None:
         """The zone in which displays show times: the venue's where the rows are of one venue, else None for UTC."""
         return self._zone
+
+    def tz(self, zone: str) -> Self:
+        """The same rows, whose displays and charts show times in another zone, such as `UTC` or `Australia/Sydney`."""
+        made = copy(self)
+        vars(made)["_zone"] = parse_zone(zone)
+        return made
 
     def to_arrow(self, timeout: float | None = None) -> pa.Table:
         """All rows as an Arrow table; QueryCancelled when it takes longer than `timeout` seconds."""
@@ -131,11 +141,6 @@ class Result:
                 yield batch
                 batch = running.wait_for(lambda: next(reader, None))
 
-    @property
-    def readings(self) -> tuple[Reading, ...]:
-        """Of each table that is read, the files that are scanned and all that its state has."""
-        return self._query.readings
-
     def explain(self) -> str:
         """The files and bytes that a scan reads and leaves out, by table, and DuckDB's plan; nothing is scanned."""
         text = replace(self._query, text=f"EXPLAIN {self._query.text}")
@@ -146,10 +151,10 @@ class Result:
 
     def over(self, rows: pa.Table) -> Result:
         """The same result with its rows, or the first of them, in memory: terminals scan nothing again."""
-        held = Query("FROM k2_rows", frames={"k2_rows": lambda: rows}, readings=self.readings)
+        held = Query("FROM k2_rows", frames={"k2_rows": lambda: rows})
         columns = rows.column_names
         made = Result(self._database, held, self.snapshots, columns, self._zone, hours=self.hours, notes=self.notes)
-        made.asked = self.asked
+        made.asked, made.readings = self.asked, self.readings
         return made
 
     def head(self, rows: int = _SHOWN) -> pa.Table:
@@ -164,14 +169,14 @@ class Result:
 
     def __repr__(self) -> str:
         found = self.shown()
-        return found.text("\n".join([self._caption(found), *self.notes]))
+        return found.text("\n".join([f"[{self._caption(found)}]", *self.notes]))
 
     def _repr_html_(self) -> str:
         found = self.shown()
-        return table(found.headings, found.cells, numbers=found.numbers, below=(self._caption(found), *self.notes))
+        return found.html(self._caption(found), *self.notes)
 
     def _caption(self, found: Shown) -> str:
-        count = f"first {len(found.cells)} rows" if found.more else f"{len(found.cells)} rows"
+        count = f"{len(found.cells)} row{'s' * (len(found.cells) != 1)}"
         hours = [] if self.hours == "all" else [f"hours {self.hours}"]
-        pins = ", ".join(f"{name} at {snapshot or 'no snapshot'}" for name, snapshot in self.snapshots.items())
-        return f"[{'; '.join([count, *hours, *([pins] if pins else [])])}]"
+        pins = [states(self.snapshots)] if self.snapshots else []
+        return "; ".join([f"first {count}" if found.more else count, *hours, *pins])

@@ -47,9 +47,8 @@ class Spark:
 
         schema = self._here.schema(plan)
         rows = partial(self._rows, to_spark(plan, self._settings.spark_catalog), schema)
-        return Result(
-            self._here.database, Query("FROM k2_rows", frames={"k2_rows": rows}), plan.snapshots, schema.names
-        )
+        asked = Query("FROM k2_rows", frames={"k2_rows": rows})
+        return Result(self._here.database, asked, plan.snapshots, schema.names, plan.zone)
 
     def _rows(self, statement: Translated, schema: pa.Schema) -> pa.Table:
         import pyarrow as pa

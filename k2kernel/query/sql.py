@@ -68,6 +68,10 @@ class Statement:
         """The distinct tables by the names that the text uses, in lower case."""
         return list(dict.fromkeys(reference.relation for reference in self.references))
 
+    def read_once(self, relation: str) -> bool:
+        """Whether the text names a table once."""
+        return [reference.relation for reference in self.references].count(relation) == 1
+
 
 def read(database: Database, text: str, params: Mapping[str, object], arguments: Collection[str] = ()) -> Statement:
     """The statement in `text`, in which `bars` has these arguments; SqlRefused says why it may not run."""
@@ -231,14 +235,34 @@ def _value(name: str, value: object) -> object:
     raise InvalidParameter(f"params[{name!r}]", value, "has no SQL type", "Use text, numbers, dates, times or lists")
 
 
-def conjuncts(statement: Statement) -> Iterator[Mapping[str, Any]]:
-    """The top-level AND terms of WHERE, where the statement reads one table, once, and directly."""
-    tree = statement.tree
-    table = tree.get("from_table") or {}
-    if tree.get("type") != "SELECT_NODE" or table.get("type") != "BASE_TABLE" or len(statement.references) != 1:
-        return
-    if statement.references[0].path != tuple(table["qualified_name"]["path"]) or tree["cte_map"]["map"]:
-        return
-    where = tree.get("where_clause")
-    if where is not None:
-        yield from where["children"] if where["type"] == "CONJUNCTION_AND" else [where]
+def conjuncts(statement: Statement) -> dict[str, list[Mapping[str, Any]]]:
+    """The AND terms of WHERE that every row of a table must meet, by the name of the table in the text.
+
+    They are of tables that the statement reads once, in a SELECT from nothing else, wherever that stands.
+    """
+    once = {found.start: found for found in statement.references if statement.read_once(found.relation)}
+    found = {}
+    for select in _selects(statement.tree):
+        table, where = select.get("from_table") or {}, select.get("where_clause")
+        reference = once.get(table.get("query_location")) if table.get("type") == "BASE_TABLE" else None
+        if reference is not None and where is not None:
+            own = {"", (table.get("alias") or reference.path[-1]).lower()}
+            terms = where["children"] if where["type"] == "CONJUNCTION_AND" else [where]
+            found[reference.relation] = [term for term in terms if _qualifiers(term) <= own]
+    return found
+
+
+def _selects(node: object) -> Iterator[Mapping[str, Any]]:
+    """Every SELECT in a syntax tree."""
+    if isinstance(node, dict) and node.get("type") == "SELECT_NODE":
+        yield node
+    for each in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _selects(each)
+
+
+def _qualifiers(node: object) -> set[str]:
+    """What stands before the columns of a term, such as the `t` of `t.symbol`; empty for a column alone."""
+    if isinstance(node, dict) and node.get("class") == "COLUMN_REF":
+        return {".".join(node["column_names"][:-1]).lower()}
+    each = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return {found for inner in each for found in _qualifiers(inner)}

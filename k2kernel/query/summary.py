@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from k2kernel.html import facts, record
+from k2kernel.calendars import venues
+from k2kernel.html import figure, table
+from k2kernel.query.hours import SPOKEN
+
+_FIGURES = ("open", "high", "low", "close", "volume", "notional", "vwap", "trade_count", "quote_count")
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,21 @@ class Summary:
     adjustment: str = "raw"
 
     def _repr_html_(self) -> str:
-        return record(facts(self), f"{self.symbol} on {self.venue}, {self.session}")
+        figures = {name: getattr(self, name) for name in _FIGURES if getattr(self, name) is not None}
+        cells = [figure(name, value) for name, value in figures.items()]
+        title = f"{self.symbol} on {self.venue}, {self.session}"
+        return table(list(figures), [cells], title=title, numbers=[True] * len(cells), below=self._said())
+
+    def _said(self) -> list[str]:
+        """What the figures are of, and in venue time when it traded first and last."""
+        known = venues().get(self.venue)
+        zone = "UTC" if known is None else known.zone
+        ends = [f"{each.astimezone(ZoneInfo(zone)):%H:%M:%S}" for each in (self.first, self.last) if each is not None]
+        said = [f"of {self.of}", f"policy {self.eligible}", SPOKEN[self.hours], f"{self.adjustment} prices"]
+        said += [f"{' to '.join(ends)} {zone}"] if ends else []
+        said += [f"{'quotes' if self.of == 'mid' else self.of} at {self.snapshot_id}"]
+        unknown = [f"conditions that the policy does not list: {', '.join(self.unknown_conditions)}"]
+        return [" · ".join(said), *self.notes, *(unknown if self.unknown_conditions else [])]
 
     @classmethod
     def of_bar(cls, bar: dict[str, Any], of: str, snapshot_id: int | None, **said: Any) -> Summary:

@@ -78,6 +78,11 @@ def sure_venues(selection: Selection, scan: Scan) -> list[str] | None:
         return sorted({instrument.venue for instrument in selection.instruments})
     if selection.venue is not None:
         return [selection.venue]
+    return venues_of(scan)
+
+
+def venues_of(scan: Scan) -> list[str] | None:
+    """The venues in the files of a scan, where their statistics tell."""
     if any(file.venue_min is None or file.venue_min != file.venue_max for file in scan.files):
         return None
     return sorted({str(file.venue_min) for file in scan.files})

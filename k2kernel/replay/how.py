@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from k2kernel.errors import InvalidParameter
+from k2kernel.html import facts, record
 from k2kernel.query.position import Since
 from k2kernel.replay.chunk import Chunk, Whole
 from k2kernel.replay.pacing import Clock, SystemClock
@@ -30,6 +31,9 @@ class Ran:
     digest: str | None
     position: str
     state: str
+
+    def _repr_html_(self) -> str:
+        return record(facts(self) | {"position": f"{self.position[:24]}…"}, "replay")
 
 
 @dataclass(slots=True)

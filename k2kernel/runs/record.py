@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from k2kernel.errors import FileFault
-from k2kernel.html import facts, record
+from k2kernel.html import facts, record, states
 
 RECORD = "run.json"
 _PACKAGES = ("k2kernel", "duckdb", "pyiceberg", "polars", "pyarrow", "papermill", "ipykernel")
@@ -59,6 +59,12 @@ class Run:
         except (OSError, ValueError, TypeError, KeyError) as exc:
             raise FileFault(str(folder), f"is no run: {exc}", "Give the folder that `k2 run` named") from exc
 
+    @property
+    def row(self) -> dict[str, object]:
+        """What a list of runs says of it."""
+        kept = ("started_at", "job", "due", "attempt", "status", "seconds", "error", "folder")
+        return {"notebook": Path(self.notebook).name, **{name: getattr(self, name) for name in kept}}
+
     def __str__(self) -> str:
         ended = "ok" if self.error is None else f"failed: {self.error}"
         return f"{Path(self.notebook).name} {ended} ({len(self.cells)} cells in {self.seconds:.1f} s), in {self.folder}"
@@ -67,6 +73,7 @@ class Run:
         known = facts(self) | {
             "cells": len(self.cells),
             "packages": None,
+            "snapshots": states(self.snapshots),
             "parameters": json.dumps(dict(self.parameters)),
         }
         return record(known, "notebook run")

@@ -14,6 +14,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import FileFault, InvalidParameter, MissingExtra, listed, meant
+from k2kernel.html import Listing
 from k2kernel.metrics import METRICS
 from k2kernel.runs.record import RECORD, Run, digest, packages, said
 
@@ -66,7 +67,7 @@ def history(bench: Workbench) -> list[Run]:
     """Every run that is kept in `runs` of the lake's home, newest first."""
     folder = bench.settings.home / "runs"
     found = (Run.load(path.parent) for path in folder.glob(f"*/{RECORD}"))
-    return sorted(found, key=lambda done: (done.started_at, done.folder), reverse=True)
+    return Listing(sorted(found, key=lambda done: (done.started_at, done.folder), reverse=True))
 
 
 def verify(bench: Workbench, folder: str | Path) -> tuple[Run, list[str]]:

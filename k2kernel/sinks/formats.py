@@ -13,10 +13,9 @@ from functools import partial
 from io import BytesIO
 from itertools import chain
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from k2kernel.errors import InvalidParameter
 from k2kernel.sinks.text import as_text, ndjson
+from k2kernel.times import parse_zone
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,14 +34,6 @@ def encode(batches: Iterable[pa.RecordBatch], form: str, zone: str | None = None
     if zone is not None:
         return FORMATS[form](map(partial(_in_zone, parse_zone(zone)), batches))
     return FORMATS[form](iter(batches))
-
-
-def parse_zone(name: str) -> str:
-    """A name of the zone database."""
-    try:
-        return ZoneInfo(name).key
-    except (ValueError, OSError, ZoneInfoNotFoundError) as exc:  # OSError: a folder of the database
-        raise InvalidParameter("tz", name, "is no time zone", 'Write it like "Australia/Sydney" or "UTC"') from exc
 
 
 def _in_zone(zone: str, batch: pa.RecordBatch) -> pa.RecordBatch:

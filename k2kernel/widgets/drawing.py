@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import escape
+from itertools import pairwise
+from math import ceil, floor, log10
 from zoneinfo import ZoneInfo
 
-from k2kernel.times import from_ns
+from k2kernel.times import NS, from_ns
 
 WIDTH = 860
 LEFT, RIGHT, TOP, BOTTOM = 12, 64, 10, 22
@@ -58,15 +60,54 @@ class Frame:
         told = f"<title>{escape(tip)}</title>" if tip else ""
         return f'<circle cx="{self.x(point[0])}" cy="{self.y(point[1])}" r="{radius}" fill="{colour}">{told}</circle>'
 
-    def grid(self, label: Callable[[float], str], lines: int = 4) -> str:
-        """Horizontal lines with their values at the right."""
+    def grid(self, lines: int = 7) -> str:
+        """Horizontal lines at round values, which stand at the right."""
         found = ""
-        for n in range(lines + 1):
-            value = self.y_low + (self.y_high - self.y_low) * n / lines
+        values = rounded(self.y_low, self.y_high, lines)
+        for value in values:
             y = self.y(value)
             found += f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" stroke="{GRID}"/>'
-            found += words(WIDTH - RIGHT + 6, y + 4, label(value))
+            found += words(WIDTH - RIGHT + 6, y + 4, number(value, values))
         return found
+
+    def times(self, zone: str | None, most: int = 8) -> str:
+        """Round times of the wall clock in a zone (None: UTC) under a picture whose x is ns."""
+        offset = local(int(self.x_low), zone).utcoffset() or timedelta()
+        wall = int(offset.total_seconds()) * NS
+        step = next((each for each in _STEPS_NS if (self.x_high - self.x_low) / each <= most), _STEPS_NS[-1])
+        first = -int(-(self.x_low + wall) // step) * step - wall
+        found = ""
+        for ns in range(first, int(self.x_high) + 1, step):
+            x = self.x(ns)
+            foot = self.height - BOTTOM
+            found += f'<line x1="{x}" x2="{x}" y1="{foot}" y2="{foot + 4}" stroke="{TEXT}"/>'
+            found += words(x, self.height - 6, clock(ns, zone), "middle")
+        return found
+
+
+_STEPS_NS = [
+    seconds * NS
+    for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 86_400)
+]
+
+
+def rounded(low: float, high: float, most: int) -> list[float]:
+    """Round values from `low` to `high`, about so many at most."""
+    if high <= low:
+        return [low]
+    raw = (high - low) / most
+    power = 10.0 ** floor(log10(raw))
+    step = next(times * power for times in (1, 2, 5, 10) if times * power >= raw)
+    return [n * step for n in range(ceil(low / step), floor(high / step) + 1)]
+
+
+def number(value: float, beside: Sequence[float]) -> str:
+    """A value with as many decimals as it takes to tell those beside it apart; thousands as k, millions as M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if max(map(abs, beside)) >= 10 * size:
+            return f"{value / size:,g}{unit}" if value else "0"
+    step = min((abs(b - a) for a, b in pairwise(beside)), default=1.0)
+    return f"{value:,.{max(0, -floor(log10(step) + 1e-9))}f}"
 
 
 def words(x: float, y: float, text: str, anchor: str = "start", colour: str = TEXT) -> str:

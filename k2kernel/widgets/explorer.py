@@ -6,12 +6,10 @@ from html import escape
 from typing import Any
 
 from k2kernel.errors import K2Error
-from k2kernel.html import table, text
 from k2kernel.widgets.page import OnPage, ipywidgets
 from k2kernel.workbench import View, Workbench
 
 INTERVALS = ("1m", "5m", "15m", "1h")
-_FIGURES = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
 
 
 class Explorer(OnPage):
@@ -85,8 +83,7 @@ class Explorer(OnPage):
         from k2kernel import plots
 
         summary = self.reader.summary(self.symbol, self.words["session"], venue=self.words["venue"])
-        figures = [text(getattr(summary, name)) for name in _FIGURES]
-        self._facts.value = table(_FIGURES, [figures], numbers=[True] * len(_FIGURES), below=summary.notes)
+        self._facts.value = summary._repr_html_()
         self._chart.clear_output(wait=True)
         with self._chart:
             try:

@@ -9,7 +9,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import K2Error
-from k2kernel.html import text
+from k2kernel.html import figure
+from k2kernel.replay.events import Quote, Trade
 from k2kernel.times import from_ns, to_ns
 from k2kernel.widgets.drawing import (
     ASK,
@@ -43,7 +44,7 @@ SPEEDS = (
     ("all at once", 0),
 )
 _FRAME_S = 0.2
-_KEPT, _SHOWN, _HEIGHT = 400, 12, 240
+_KEPT, _SHOWN, _HEIGHT = 400, 12, 260
 _STEPS = 1_000
 """Places of the slider."""
 
@@ -136,9 +137,9 @@ class ReplayPlayer(OnPage):
         wide = w.Layout(width=f"{WIDTH - 470}px")
         self._slider = w.IntSlider(0, 0, _STEPS, readout=False, continuous_update=False, layout=wide)
         self._slider.observe(self._slid, "value")
-        self._clock, self._chart, self._tape = w.HTML(), w.HTML(), w.HTML()
+        self._clock, self._ticker, self._chart, self._tape = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         bar = w.HBox([self._play, one, many, self._speed, self._slider, self._clock])
-        return w.VBox([bar, self._chart, self._tape]).add_class("k2-player")
+        return w.VBox([bar, self._ticker, self._chart, self._tape]).add_class("k2-player")
 
     def _turn(self) -> None:
         if self._playing:
@@ -164,6 +165,7 @@ class ReplayPlayer(OnPage):
         self._play.icon = "pause" if self._playing else "play"
         self._clock.value = f'<span style="{STYLE}">{_stamp(self._now, self.zone)} · {self.replay.state}</span>'
         events = list(self._kept.copy())
+        self._ticker.value = ticker(self.symbol, events, self.zone)
         self._chart.value, self._tape.value = chart(events, self.zone), tape(events, self.zone)
         self._at = (self._now - self.first) * _STEPS // max(self.last - self.first, 1)
         self._slider.value = self._at
@@ -196,13 +198,13 @@ def chart(events: list[Event], zone: str | None) -> str:
     if not prices:
         return picture(_HEIGHT, words(WIDTH / 2, _HEIGHT / 2, "press play, or step", "middle"))
     frame = Frame.around([event.ts_event_ns for event in events], prices, _HEIGHT)
-    dots = "".join(frame.dot((ns, price), 3, _colour(each)) for ns, price, each in prints)
+    dots = "".join(frame.dot((ns, price), 3.5, _colour(each)) for ns, price, each in prints)
     lines = "".join(
         frame.steps(((ns, price) for ns, price, _ in side), colour) for side, colour in ((bids, BID), (asks, ASK))
     )
     level = frame.y(prints[-1][1]) if prints else None
     last = "" if level is None else f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level}" y2="{level}" {_DASHED}/>'
-    return picture(_HEIGHT, frame.grid(_price), lines, last, dots, _legend(frame, zone))
+    return picture(_HEIGHT, frame.grid(), frame.times(zone), lines, last, dots)
 
 
 def _prices(events: list[Event], name: str) -> list[tuple[int, float, Event]]:
@@ -215,19 +217,23 @@ def _colour(event: Event) -> str:
     return {"buy": UP, "sell": DOWN}.get(getattr(event, "side", None) or "", QUIET)
 
 
-def _price(value: float) -> str:
-    return f"{value:,.4g}" if abs(value) < 1 else f"{value:,.3f}"
+def ticker(symbol: str, events: list[Event], zone: str | None) -> str:
+    """The last trade and the book of now in a line, which is also the key to the colours."""
+    trade = next((each for each in reversed(events) if isinstance(each, Trade)), None)
+    quote = next((each for each in reversed(events) if isinstance(each, Quote)), None)
+    said = [f"<b>{escape(symbol)}</b>"]
+    if trade is not None:
+        what = f"● {trade.side or 'trade'} {figure('', trade.size)} at <b>{_side(trade.price)}</b>"
+        said.append(_in(_colour(trade), what))
+    for side, colour in (("bid", BID), ("ask", ASK)) if quote is not None else ():
+        price, size = (getattr(quote, f"{side}_{what}") for what in ("px", "sz"))
+        said.append(_in(colour, f"— {side} <b>{_side(price)}</b> ({figure('', size) or '-'})"))
+    said.append(_in(QUIET, f"times of {zone or 'UTC'}"))
+    return f'<span style="{STYLE};font-size:13px">{" · ".join(said)}</span>'
 
 
-def _legend(frame: Frame, zone: str | None) -> str:
-    """The times at both ends, and what the colours are."""
-    ends = words(LEFT, _HEIGHT - 6, f"{clock(frame.x_low, zone)} {zone or 'UTC'}")
-    ends += words(WIDTH - RIGHT, _HEIGHT - 6, clock(frame.x_high, zone), "end")
-    names = (("● buy", UP), ("● sell", DOWN), ("● trade", QUIET), ("— bid", BID), ("— ask", ASK))
-    places = (WIDTH / 2 - 150 + 60 * n for n in range(len(names)))
-    return ends + "".join(
-        words(at, _HEIGHT - 6, name, colour=colour) for at, (name, colour) in zip(places, names, strict=True)
-    )
+def _in(colour: str, words: str) -> str:
+    return f'<span style="color:{colour}">{words}</span>'
 
 
 _DASHED = f'stroke="{QUIET}" stroke-dasharray="2 3"'
@@ -236,7 +242,7 @@ _DASHED = f'stroke="{QUIET}" stroke-dasharray="2 3"'
 def tape(events: list[Event], zone: str | None) -> str:
     """The last events, newest first, as a table."""
     rows = "".join(_line(event, zone) for event in reversed(events[-_SHOWN:]))
-    head = "".join(f'<th style="{_CELL}">{name}</th>' for name in ("time", "event", "price", "size", ""))
+    head = "".join(f'<th style="{_CELL}">{name}</th>' for name in ("time", "event", "price", "size", "conditions"))
     return f'<table style="{STYLE};border-collapse:collapse;width:{WIDTH}px"><tr>{head}</tr>{rows}</table>'
 
 
@@ -246,7 +252,7 @@ _CELL = f"padding:0 14px 0 0;text-align:left;border-bottom:1px solid {GRID}"
 def _line(event: Any, zone: str | None) -> str:
     cells: tuple[str, ...]
     if event.kind == "trades":
-        cells = (event.side or "trade", text(event.price), text(event.size), " ".join(event.conditions or ()))
+        cells = (event.side or "trade", _side(event.price), figure("", event.size), " ".join(event.conditions or ()))
         colour = _colour(event)
     else:
         book = (_side(event.bid_px), _side(event.ask_px)), (_side(event.bid_sz), _side(event.ask_sz))
@@ -257,4 +263,4 @@ def _line(event: Any, zone: str | None) -> str:
 
 
 def _side(value: Decimal | None) -> str:
-    return "-" if value is None else text(value)
+    return "-" if value is None else figure("", value)

@@ -167,15 +167,10 @@ def timeline(found: Sequence[Stop], number: int) -> str:
     tags = "".join(_beside(frame, n, 14, ", ".join(stop.names), DOWN) for n, stop in enumerate(found) if stop.names)
     ends = words(LEFT, _HEIGHT - 6, f"{clock(to_ns(found[0].at), None, '%Y-%m-%d %H:%M:%S')} UTC")
     ends += words(frame.x(len(found) - 1), _HEIGHT - 6, clock(to_ns(found[-1].at), None), "end")
-    return picture(_HEIGHT, frame.grid(_short, 2), lines, mark, tags, ends)
+    return picture(_HEIGHT, frame.grid(3), lines, mark, tags, ends)
 
 
 def _beside(frame: Frame, place: float, y: float, text: str, colour: str) -> str:
     """A text at the side of a place that has room for it."""
     left = place > frame.x_high / 2
     return words(frame.x(place) + (-5 if left else 5), y, text, "end" if left else "start", colour)
-
-
-def _short(value: float) -> str:
-    """A count in few letters."""
-    return "" if value < 0 else f"{value / 1000:,.1f}k" if value >= 10_000 else f"{value:,.0f}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from k2kernel.cached import cached_property
 from k2kernel.eligibility import policies
 from k2kernel.errors import FileFault, InvalidParameter, K2Error
-from k2kernel.html import record
+from k2kernel.html import record, states
 from k2kernel.sinks import encode
 from k2kernel.workbench.asked import from_json, to_json
 from k2kernel.workbench.reads import Reads
@@ -57,7 +57,7 @@ class Evidence:
     def _repr_html_(self) -> str:
         told = self.facts
         shown = {"rows": f"{self.rows:,}", "seal": self.seal, "folder": self.folder, "asked": told["asked"]}
-        shown |= {"verb": told["verb"], "snapshots": told["snapshots"], "files": list(told["files"])}
+        shown |= {"verb": told["verb"], "states": states(told["snapshots"]), "files": list(told["files"])}
         return record(shown, "evidence")
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import InvalidParameter
-from k2kernel.html import Listing
+from k2kernel.html import Listing, record, states
 from k2kernel.times import AsOf, AsOfLike, parse_as_of
 from k2kernel.workbench.reads import Reads
 
@@ -31,8 +31,11 @@ class View(Reads):
         self.move(as_of)
 
     def __repr__(self) -> str:
-        states = ", ".join(f"{table} at {found}" for table, found in self.states.items() if found is not None)
-        return f"View({states or 'no snapshot'})"
+        return f"View({states(self.states)})"
+
+    def _repr_html_(self) -> str:
+        pins = {name: None if pin is None else str(pin) for name, pin in self.states.items()}
+        return record(pins, "view of the lake")
 
     def at(self, as_of: AsOfLike) -> View:
         """A view of another state of the same lake."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from glob import glob
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,10 @@ class Workbench(Reads):
 
     def __repr__(self) -> str:
         return f"Workbench({str(self.settings.home)!r})"
+
+    def _repr_html_(self) -> str:
+        tables = "" if self._lake_if_any is None else str(self.stats()._repr_html_())
+        return f"<p>{escape(repr(self))}</p>{tables}"
 
     @property
     def _lake_if_any(self) -> Lake | None:
@@ -359,7 +364,7 @@ class Workbench(Reads):
 
     def maintain(self, table: str | None = None, *, dry_run: bool = False) -> list[Upkeep]:
         """Compact, expire and remove orphans, of a table (None: of each), by the policy of the settings."""
-        return self.lake.maintenance.maintain(table, dry_run)
+        return Listing(self.lake.maintenance.maintain(table, dry_run))
 
 
 def expand(paths: Paths) -> list[Path]:

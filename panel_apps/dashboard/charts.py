@@ -82,10 +82,10 @@ def _fit(part: Any, height: int, of: dict[str, str]) -> None:
     part.update(min_border_left=52, min_border_right=8, min_border_top=4, min_border_bottom=4)
     part.update(background_fill_color=of["card"], border_fill_color=of["card"], outline_line_color=of["line"])
     part.toolbar.update(autohide=True, logo=None)
-    for legend in part.legend:
+    legends, part.above = list(part.legend), []  # where the titles are, too
+    for legend in legends:
         legend.update(orientation="horizontal", location="top_left", background_fill_alpha=0.0, border_line_alpha=0.0)
         legend.update(label_text_color=of["quiet"], margin=2, padding=0, label_text_font_size="10px", glyph_height=12)
-        part.above = [each for each in part.above if each is not legend]
         if legend not in part.center:
             part.center = [*part.center, legend]
     for axis in part.axis:
