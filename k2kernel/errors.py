@@ -255,8 +255,8 @@ class StorageFault(K2Error):
 
 
 class MovedLake(K2Error):
-    """The catalog has tables in `there`, and the lake is in `here`: locations are absolute, and it was copied, or moved,
-    after which a link in the old place puts it right.
+    """The catalog has tables in `there`, and the lake is `here`: locations are absolute, and it was copied, or moved,
+    which a link in the old place puts right.
     """
 
     def __init__(self, there: str, here: str, *, copied: bool) -> None:

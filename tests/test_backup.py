@@ -95,9 +95,9 @@ def test_a_lake_that_was_copied_says_what_to_do(lake: Lake, tmp_path: Path) -> N
     load(lake, "one")
     lake.close()
     shutil.copytree(lake.settings.home, tmp_path / "copy")
-    with closing(Lake.open(k2.Settings(home=tmp_path / "copy"))) as copy:
-        with pytest.raises(MovedLake, match="k2 table export"):
-            copy.head("trades")
+    copy = k2.Settings(home=tmp_path / "copy")
+    with closing(Lake.open(copy)) as found, pytest.raises(MovedLake, match="k2 table export"):
+        found.head("trades")
 
 
 @pytest.mark.parametrize("moved", [".", "warehouse"])
@@ -112,7 +112,7 @@ def test_a_lake_that_was_moved_says_what_to_do_and_works_once_that_is_done(
     shutil.move((lake.settings.home / moved).resolve(), to)
     here = k2.Settings(home=to) if moved == "." else k2.Settings(home=lake.settings.home, warehouse=str(to))
     with closing(Lake.open(here)) as found:
-        with pytest.raises(MovedLake, match="mkdir -p .* && ln -s") as raised:
+        with pytest.raises(MovedLake, match=r"mkdir -p .* && ln -s") as raised:
             found.head("trades")
         command = re.search(r"`(.*)`", str(raised.value))
         assert command is not None

@@ -212,7 +212,7 @@ def test_nothing_but_the_warehouse_can_be_read(bench: Workbench, settings: Setti
     database = bench.engine._database
     assert database.rows(Query("SELECT count(*) FROM read_parquet($p)", {"p": inside})) == [(1,)]
     rest = inside.removeprefix(settings.warehouse_path)
-    for place in (
+    for outside in (
         f"{elsewhere.warehouse_path}{rest}",
         f"{settings.warehouse_path}/../{tmp_path.name}{rest}",
         f"{settings.warehouse_path}-other{rest}",
@@ -220,4 +220,4 @@ def test_nothing_but_the_warehouse_can_be_read(bench: Workbench, settings: Setti
         "/etc/passwd",
     ):
         with pytest.raises(K2Error):
-            database.rows(Query("SELECT count(*) FROM read_parquet($p)", {"p": place}))
+            database.rows(Query("SELECT count(*) FROM read_parquet($p)", {"p": outside}))

@@ -23,8 +23,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-STATES, UPKEEP, COPIES = ({"rich_help_panel": name} for name in ("States", "Upkeep", "Copies"))
-app.command(**STATES)(snapshots)
+_STATES, _UPKEEP, _COPIES = "States", "Upkeep", "Copies"
+app.command(rich_help_panel=_STATES)(snapshots)
 
 Table = Annotated[str, typer.Argument(help="trades, quotes, …")]
 Name = Annotated[str, typer.Argument(help="a-z, 0-9, . _ -, a letter first")]
@@ -44,7 +44,7 @@ class What(StrEnum):
     rows = "rows"
 
 
-@app.command(**STATES)
+@app.command(rich_help_panel=_STATES)
 def diff(
     table: Table,
     a: State,
@@ -65,7 +65,7 @@ def diff(
         rows({What.symbols: found.symbols, What.bars: found.bars, What.rows: found.rows}[what](), output, limit)
 
 
-@app.command(**STATES)
+@app.command(rich_help_panel=_STATES)
 def quality(
     symbol: Symbols = None,
     venue: Venue = None,
@@ -88,25 +88,25 @@ def quality(
         write(found.to_arrow().combine_chunks().to_batches(), output)
 
 
-@app.command(**STATES)
+@app.command(rich_help_panel=_STATES)
 def tag(table: Table, name: Name, as_of: AsOf = None, move: Move = False, home: Home = None) -> None:
     """Name a state of TABLE (default: the current one), and print its id."""
     typer.echo(workbench(home).tag(table, name, as_of, move=move))
 
 
-@app.command(**STATES)
+@app.command(rich_help_panel=_STATES)
 def untag(table: Table, name: Name, home: Home = None) -> None:
     """Take a tag away; its snapshot stays until it expires."""
     workbench(home).untag(table, name)
 
 
-@app.command(**STATES)
+@app.command(rich_help_panel=_STATES)
 def tags(table: Table = "trades", output: Format = Output.table, home: Home = None) -> None:
     """The names that states of TABLE have: tags, branches and pins."""
     records(workbench(home).tags(table), output)
 
 
-@app.command(**STATES)
+@app.command(rich_help_panel=_STATES)
 def pin(
     name: Name,
     table: Annotated[list[str] | None, typer.Option("--table", "-t", help="one or more; default: all")] = None,
@@ -122,19 +122,19 @@ def pin(
     records(_of_tables(made), Output.table)
 
 
-@app.command(**STATES)
+@app.command(rich_help_panel=_STATES)
 def unpin(name: Name, home: Home = None) -> None:
     """Take a pin away from every table, unless it is held."""
     workbench(home).unpin(name)
 
 
-@app.command(**STATES)
+@app.command(rich_help_panel=_STATES)
 def pins(output: Format = Output.table, home: Home = None) -> None:
     """Every pin, a row for each of its tables."""
     records([row for made in workbench(home).pins() for row in _of_tables(made)], output)
 
 
-@app.command(**STATES)
+@app.command(rich_help_panel=_STATES)
 def rollback(table: Table, state: State, home: Home = None) -> None:
     """Make an earlier state of TABLE the current one; the state before gets a tag to go forward to again."""
     done = workbench(home).rollback(table, state)
@@ -143,13 +143,13 @@ def rollback(table: Table, state: State, home: Home = None) -> None:
         say(f"k2: k2 table rollback {table} {done.undo} undoes it")
 
 
-@app.command(**STATES)
+@app.command(rich_help_panel=_STATES)
 def publish(table: Table, branch: Name, home: Home = None) -> None:
     """Make the head of a branch the current state of TABLE, unless that would drop rows, and print its id."""
     typer.echo(workbench(home).publish(table, branch))
 
 
-@app.command(**UPKEEP)
+@app.command(rich_help_panel=_UPKEEP)
 def maintain(
     table: Annotated[str | None, typer.Argument(help="default: each")] = None,
     dry_run: DryRun = False,
@@ -160,7 +160,7 @@ def maintain(
     _told(workbench(home).maintain(table, dry_run=dry_run), output)
 
 
-@app.command(**UPKEEP)
+@app.command(rich_help_panel=_UPKEEP)
 def compact(
     table: Table,
     session: Annotated[str | None, typer.Option(help="YYYY-MM-DD: write all files of this session again")] = None,
@@ -172,7 +172,7 @@ def compact(
     _told([workbench(home).compact(table, session, dry_run=dry_run)], output)
 
 
-@app.command(**UPKEEP)
+@app.command(rich_help_panel=_UPKEEP)
 def expire(
     table: Table,
     last: Annotated[int | None, typer.Option(help="keep the newest states")] = None,
@@ -189,7 +189,7 @@ def expire(
     _told([workbench(home).expire(table, policy, dry_run=not apply)], output, _APPLY)
 
 
-@app.command(**UPKEEP)
+@app.command(rich_help_panel=_UPKEEP)
 def orphans(
     table: Table,
     older_than: Annotated[
@@ -203,13 +203,13 @@ def orphans(
     _told([workbench(home).orphans(table, older_than, dry_run=not apply)], output, _APPLY)
 
 
-@app.command(**UPKEEP)
+@app.command(rich_help_panel=_UPKEEP)
 def rewrite_manifests(table: Table, dry_run: DryRun = False, output: Format = Output.table, home: Home = None) -> None:
     """Merge the manifests of the current state, which are read to plan a query."""
     _told([workbench(home).rewrite_manifests(table, dry_run=dry_run)], output)
 
 
-@app.command(**COPIES)
+@app.command(rich_help_panel=_COPIES)
 def export(
     table: Table,
     folder: Annotated[Path, typer.Argument(help="a new one")],
@@ -220,13 +220,13 @@ def export(
     typer.echo(str(workbench(home).export(table, folder, as_of)))
 
 
-@app.command("import", **COPIES)
+@app.command("import", rich_help_panel=_COPIES)
 def restore(folder: Annotated[Path, typer.Argument(help="of k2 table export")], home: Home = None) -> None:
     """Bring an exported state back, into a lake whose table is empty, under a new snapshot id."""
     typer.echo(str(workbench(home).restore(folder)))
 
 
-@app.command(**COPIES)
+@app.command(rich_help_panel=_COPIES)
 def migrate_catalog(
     uri: Annotated[str, typer.Argument(help="as postgresql+psycopg://…, or the http URL of a REST catalog")],
     home: Home = None,

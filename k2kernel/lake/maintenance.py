@@ -164,7 +164,9 @@ class Maintenance:
     def _would_expire(self, name: str, before: Table, retention: Retention, moment: datetime) -> Upkeep:
         gone = to_expire(name, before.metadata, retention, moment)
         free = self._files(name, before) - self._files(name, expiry.without(before, gone)) if gone else set()
-        report = self._report(name, "expire", before, applied=False, deleted=len(free), note=_of_when(before.metadata, gone))
+        report = self._report(
+            name, "expire", before, applied=False, deleted=len(free), note=_of_when(before.metadata, gone)
+        )
         return replace(report, snapshots_after=report.snapshots - len(gone), deleted_nbytes=sizes(before.io, free))
 
     def _files(self, name: str, table: Table) -> set[str]:
@@ -191,7 +193,7 @@ class Maintenance:
         if name == LOG:
             return
         history, log = self.tables.history, self.tables.load(LOG)
-        there = history.logged(name, self.tables.files(LOG, log))
+        there = history.logged(name, self.tables.files(LOG, log), gone)
         rows = log_rows(name, expiry.to_log(table.metadata, gone, there), Parents(table.metadata), history)
         if rows.height:
             written = self.tables.write(LOG, rows)
@@ -222,16 +224,19 @@ class Maintenance:
         done: list[Upkeep] = []
         faults: list[tuple[str, Exception]] = []
         for table in TABLES if name is None else (name,):
-            for step in (self.compact, self.expire, *([self.orphans] if can_list(self.tables.load(table)) else [])):
+            for step in self._steps(table):
                 try:
                     done.append(step(table, dry_run=dry_run))
                 except Exception as exc:  # noqa: BLE001 - whatever it is, it is of this step
                     faults.append((table, exc))
-        for table, exc in faults[1:]:
-            _LOG.error("%s: %s", table, exc)
+        for table, fault in faults[1:]:
+            _LOG.error("%s: %s", table, fault)
         if faults:
             raise faults[0][1]
         return done
+
+    def _steps(self, name: str) -> list[Callable[..., Upkeep]]:
+        return [self.compact, self.expire, *([self.orphans] if can_list(self.tables.load(name)) else [])]
 
     def _report(self, name: str, action: str, before: Table, applied: bool = True, **more: object) -> Upkeep:
         after = self.tables.load(name) if applied else before

@@ -53,7 +53,6 @@ class Found:
     nbytes: int
     changed: float
 
-
     @property
     def place(self) -> str:
         """See `place`."""
