@@ -11,6 +11,7 @@ RUN uv sync --frozen --no-editable --extra app --extra kafka --extra notebook --
 FROM python:3.11.14-slim-bookworm
 RUN useradd --create-home --uid 10001 k2 && install -d -o k2 /lake /notebooks
 COPY --from=build /opt/k2/.venv /opt/k2/.venv
+COPY --chown=k2 notebooks /notebooks
 ENV PATH=/opt/k2/.venv/bin:$PATH K2_HOME=/lake
 USER k2
 WORKDIR /lake

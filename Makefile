@@ -80,25 +80,30 @@ SERVICES := $(CACHE)/services
 SPARK := $(CACHE)/spark
 
 .services: $(if $(shell command -v java && command -v mvn),$(SERVICES)/.fetched $(SERVICES)/catalog/.fetched $(SPARK)/.fetched)
-.services: $(if $(shell command -v go),$(SERVICES)/bin/versitygw)
+.services: $(if $(shell command -v go),$(SERVICES)/bin/versitygw $(SERVICES)/compose-spec.json)
 
+# Jars that a file names, in place of $(1). The file is kept with them: where it is the same, another clone fetches
+# nothing anew, and takes no jar from under a server that runs.
+jars = @cmp -s "$<" "$@" || { rm -rf $(1) && mvn --quiet --batch-mode --file "$<" package -Dinto="$(@D)" && cp "$<" "$@"; }
 $(SERVICES)/.fetched: tests/services/pom.xml
-	rm -rf "$(SERVICES)/kafka" "$(SERVICES)/registry" "$(SERVICES)/markers"
-	mvn --quiet --batch-mode --file tests/services/pom.xml package -Dinto="$(SERVICES)"
+	$(call jars,"$(@D)/kafka" "$(@D)/registry" "$(@D)/markers")
 	@touch "$@"
 
 $(SERVICES)/catalog/.fetched: tests/services/catalog.xml
-	rm -rf "$(SERVICES)/catalog"
-	mvn --quiet --batch-mode --file tests/services/catalog.xml package -Dinto="$(SERVICES)/catalog"
+	$(call jars,"$(@D)")
+	@touch "$@"
+
+$(SPARK)/.fetched: tests/services/spark.xml
+	$(call jars,"$(@D)")
 	@touch "$@"
 
 $(SERVICES)/bin/versitygw:
 	GOBIN="$(SERVICES)/bin" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-$(SPARK)/.fetched: tests/services/spark.xml
-	rm -rf "$(SPARK)"
-	mvn --quiet --batch-mode --file tests/services/spark.xml package -Dinto="$(SPARK)"
-	@touch "$@"
+COMPOSE := github.com/compose-spec/compose-go/v2@v2.16.2
+$(SERVICES)/compose-spec.json:
+	go mod download $(COMPOSE)
+	install -D -m 644 "$$(go env GOMODCACHE)/$(COMPOSE)/schema/compose-spec.json" "$@"
 
 .uv/bin/uv:
 	@$(CHECK_PYTHON)

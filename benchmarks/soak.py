@@ -1,9 +1,12 @@
 """`python -m benchmarks.soak`: a sink at full load for as long as wanted, whose memory must not grow.
 
-One process publishes without a pause, another is `k2 stream sink`, which is killed three times in the first third and
-started again. Beside them the table is maintained, asked and replayed; now and then the broker crashes and the registry
-goes away. What the lake has is deleted from the topic, so that disks do not fill up. In the end every row must be in
-the lake, and the audit must say so.
+One process publishes, another is `k2 stream sink`, which is killed three times in the first third and started again.
+Beside them the table is maintained, asked and replayed; now and then the broker crashes and the registry goes away.
+What the lake has is deleted from the topic, so that disks do not fill up. In the end every row must be in the lake, and
+the audit must say so.
+
+Under load the sink's memory goes up and down by some hundred MB with every batch, and by more than it could grow. So
+the producer rests now and then, until the sink has nothing left to do: what it holds then must not grow.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,19 +39,28 @@ from k2kernel.services import Kafka, Registry
 if TYPE_CHECKING:
     import polars as pl
 
+    from k2kernel.sinks.kafka import Producer
+
 ROWS, LEAD, SAMPLE_S = 200_000, 1_000_000, 1.0
 """Rows that are published again and again, how many may be ahead of the lake, and the pause between samples."""
 
 _KILLS, _OUTAGES = 3, 6
 """How often the sink is killed, in the first tenths of the time; how many outages of servers the time has room for."""
 
-GROWTH, SLACK_MB = 1.1, 64
-"""How much the last third of the samples may be above the middle one; the first third is for warming up."""
+_RESTS, _REST_S = 7, 6.0
+"""How often the last sink comes to rest, after each of the other tenths of the time, and for how long."""
+
+GROWTH = 1.05
+"""How much more the sink may hold at its last rest than at its second, by the slope of all of them; the first is for
+warming up.
+"""
 
 
 @dataclass
 class Soak:
-    """What was measured: seconds, rows, what was kept and done beside, MB of the last sink (a sample a second)."""
+    """What was measured: seconds of load, rows, what was kept and done beside; MB of the last sink, a sample a second
+    under load and one for each rest.
+    """
 
     seconds: float = 0
     rows: int = 0
@@ -58,26 +71,26 @@ class Soak:
     beside: dict[str, list[float]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     samples: list[float] = field(default_factory=list)
+    rests: list[float] = field(default_factory=list)
 
     @property
-    def middle(self) -> float:
-        """The median of the second third of the samples, in MB."""
-        third = len(self.samples) // 3
-        return statistics.median(self.samples[third : 2 * third])
-
-    @property
-    def last(self) -> float:
-        """The median of the last third, in MB."""
-        return statistics.median(self.samples[-(len(self.samples) // 3) :])
+    def growth(self) -> float:
+        """MB that the sink holds more at its last rest than at its second, by the median of the slopes between all
+        pairs of rests: a single odd one changes nothing.
+        """
+        warm = list(enumerate(self.rests[1:]))
+        slopes = [(b - a) / (at - since) for (since, a), (at, b) in combinations(warm, 2)]
+        return statistics.median(slopes) * (len(warm) - 1)
 
     @property
     def steady(self) -> bool:
         """True where memory does not grow."""
-        return self.last <= GROWTH * self.middle + SLACK_MB
+        return self.growth <= (GROWTH - 1) * statistics.median(self.rests)
 
     def __str__(self) -> str:
         pace = f"{self.rows:,} rows in {self.seconds:,.0f} s, {self.rows / max(self.seconds, 1):,.0f} rows/s"
-        memory = f"{self.middle:,.0f} MB in the second third, {self.last:,.0f} MB in the last one"
+        held = f"{self.rests[1]:,.0f} to {self.rests[-1]:,.0f} MB at rest ({self.growth:+,.0f} MB by the slope)"
+        memory = f"{held}, {max(self.samples):,.0f} MB at most"
         kept = f"{self.files:,} files and {self.snapshots:,} snapshots kept, {self.kills} kills"
         spent = [f"{name} {len(of):,} times, p50 {_ms(of, 50)}, p95 {_ms(of, 95)}" for name, of in self.beside.items()]
         told = [pace, f"{memory}: {'steady' if self.steady else 'GROWS'}", kept, *spent, *self.faults, self.verdict]
@@ -132,26 +145,32 @@ def _under_load(folder: Path, home: Path, servers: Servers, seconds: float) -> S
     with bench.producer(asset_class="soak", partitions=PARTITIONS) as producer:
         producer.send("trades", frame.head(1_000))
         (topic,) = producer.flush().delivered
-    load = Load(bench, servers.kafka.bootstrap, topic, sent=1_000)
-    begun = time.monotonic()
-    for part in range(1, _KILLS + 1):
-        with _sink(home, servers, topic) as process:
-            load.until(begun + seconds * part / 10, frame, process.pid, found)
-            process.kill()
-            found.kills += 1
-    found.samples.clear()  # those of sinks that are gone
-    company = Beside(bench, {servers.outage: seconds / _OUTAGES}, found.beside, found.faults)
-    with _sink(home, servers, topic) as process:
-        with company.at_work():
-            load.until(begun + seconds, frame, process.pid, found)
-        found.seconds = time.monotonic() - begun
-        load.drain(process)
+        load = Load(bench, servers.kafka.bootstrap, topic, frame, producer, sent=1_000)
+        _work(load, home, servers, seconds, found)
     found.rows, audit = load.sent, bench.audit()
     found.files = len(bench.lake.files("trades", bench.lake.head("trades")))
     found.snapshots = len(bench.snapshots("trades"))
     held = sum(claim.end - claim.start for claim in bench.lake.offsets("trades").values())
     found.verdict = str(audit) if held == load.sent else f"LOST: {load.sent:,} were sent, {held:,} are there"
     return found
+
+
+def _work(load: Load, home: Path, servers: Servers, seconds: float, found: Soak) -> None:
+    """Sinks that are killed, and then one that comes to rest now and then, with company."""
+    begun = time.monotonic()
+    for part in range(1, _KILLS + 1):
+        with _sink(home, servers, load.topic) as process:
+            load.until(begun + seconds * part / 10, process.pid, found)
+            process.kill()
+            found.kills += 1
+    found.samples.clear()  # those of sinks that are gone
+    company = Beside(load.bench, {servers.outage: seconds / _OUTAGES}, found.beside, found.faults)
+    with _sink(home, servers, load.topic) as process, company.at_work():
+        for _ in range(_RESTS):
+            load.until(time.monotonic() + seconds / 10, process.pid, found)
+            load.drain(process)
+            found.rests.append(at_rest(process.pid))
+        found.seconds = time.monotonic() - begun - _RESTS * _REST_S
 
 
 @contextmanager
@@ -168,26 +187,27 @@ def _sink(home: Path, servers: Servers, topic: str) -> Iterator[subprocess.Popen
 
 @dataclass
 class Load:
-    """A topic that is kept full: `sent` rows so far."""
+    """A topic that is kept full of the rows of `frame`, again and again: `sent` so far."""
 
     bench: k2.Workbench
     bootstrap: str
     topic: str
+    frame: pl.DataFrame
+    producer: Producer
     sent: int
 
-    def until(self, end: float, frame: pl.DataFrame, pid: int, found: Soak) -> None:
-        """Publish `frame` again and again, never more than `LEAD` rows ahead of the lake, and sample the sink."""
+    def until(self, end: float, pid: int, found: Soak) -> None:
+        """Publish, never more than `LEAD` rows ahead of the lake, and sample the sink."""
         sampled, committed = 0.0, 0
-        with self.bench.producer(asset_class="soak", partitions=PARTITIONS) as producer:
-            while time.monotonic() < end:
-                if time.monotonic() >= sampled + SAMPLE_S:
-                    found.samples.append(resident_mb(pid))
-                    sampled, committed = time.monotonic(), self.forget()
-                if self.sent - committed > LEAD:
-                    time.sleep(SAMPLE_S / 10)
-                    continue
-                producer.send("trades", frame.slice(self.sent % (ROWS // 2), ROWS // 10))
-                self.sent += ROWS // 10
+        while time.monotonic() < end:
+            if time.monotonic() >= sampled + SAMPLE_S:
+                found.samples.append(held_mb(pid))
+                sampled, committed = time.monotonic(), self.forget()
+            if self.sent - committed > LEAD:
+                time.sleep(SAMPLE_S / 10)
+                continue
+            self.producer.send("trades", self.frame.slice(self.sent % (ROWS // 2), ROWS // 10))
+            self.sent += ROWS // 10
 
     def forget(self) -> int:
         """Delete from the topic what the lake has; how many rows that is."""
@@ -199,7 +219,7 @@ class Load:
 
     def drain(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until the lake has everything."""
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while sum(claim.end for claim in self.bench.lake.offsets("trades").values()) < self.sent:
             if process.poll() is not None or time.monotonic() > end:
                 raise SystemExit("the sink did not come to the end of the topic")
@@ -210,10 +230,20 @@ def _ms(seconds: list[float], share: int) -> str:
     return f"{1_000 * statistics.quantiles([*seconds, *seconds[-1:]], n=100)[share - 1]:,.0f} ms"
 
 
-def resident_mb(pid: int) -> float:
-    """The resident memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+def at_rest(pid: int) -> float:
+    """The least memory that a process holds while it has nothing to do."""
+    found = []
+    for _ in range(int(_REST_S / SAMPLE_S)):
+        time.sleep(SAMPLE_S)
+        found.append(held_mb(pid))
+    return min(found)
+
+
+def held_mb(pid: int) -> float:
+    """The resident memory of a process, less what it has given back and the system has not taken yet."""
+    told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+    resident, free = (int(told.partition(f"\n{name}:")[2].split()[0]) for name in ("Rss", "LazyFree"))
+    return (resident - free) / 1024
 
 
 def main() -> None:

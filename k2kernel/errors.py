@@ -39,6 +39,8 @@ An error holds facts as attributes; its sentence ends in what to do.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from shlex import quote
 
 
 def listed(names: Iterable[object], none: str = "none", most: int = 20) -> str:
@@ -255,15 +257,18 @@ class StorageFault(K2Error):
 
 
 class MovedLake(K2Error):
-    """The catalog has tables at `path`, which is not in `warehouse`: locations are absolute, and the lake was moved or
-    copied.
+    """The catalog has tables in `there`, and the lake is `here`: locations are absolute, and it was copied, or moved,
+    which a link in the old place puts right.
     """
 
-    def __init__(self, path: str, warehouse: str) -> None:
-        self.path, self.warehouse = path, warehouse
+    def __init__(self, there: str, here: str, *, copied: bool) -> None:
+        self.there, self.here = there, here
+        link = f"mkdir -p {quote(str(Path(there).parent))} && ln -s {quote(here)} {quote(there)}"
         super().__init__(
-            f"The lake was moved or copied: its catalog has tables at {path}, and the warehouse is {warehouse}",
-            "In its old place, `k2 table export` each table, and `k2 table import` it into a new lake",
+            f"The lake in {here} was {'copied' if copied else 'moved'}: its catalog has tables in {there}",
+            "Use the one there, or `k2 table export` its tables and `k2 table import` them into a new lake"
+            if copied
+            else f"Link the old place to the new one: `{link}`",
         )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -89,13 +91,33 @@ def test_a_damaged_export_and_a_table_with_rows_are_refused(exported: Path, tmp_
         assert third.head("trades") is None
 
 
-@pytest.mark.parametrize("take", [shutil.move, shutil.copytree])
-def test_a_lake_that_was_moved_or_copied_says_what_to_do(
-    lake: Lake, tmp_path: Path, take: Callable[[Path, Path], object]
-) -> None:
+def test_a_lake_that_was_copied_says_what_to_do(lake: Lake, tmp_path: Path) -> None:
     load(lake, "one")
     lake.close()
-    moved = tmp_path / "moved"
-    take(lake.settings.home, moved)
-    with pytest.raises(MovedLake, match="k2 table export"), closing(Lake.open(k2.Settings(home=moved))) as found:
+    shutil.copytree(lake.settings.home, tmp_path / "copy")
+    copy = k2.Settings(home=tmp_path / "copy")
+    with closing(Lake.open(copy)) as found, pytest.raises(MovedLake, match="k2 table export"):
         found.head("trades")
+
+
+@pytest.mark.parametrize("moved", [".", "warehouse"])
+def test_a_lake_that_was_moved_says_what_to_do_and_works_once_that_is_done(
+    lake: Lake, tmp_path: Path, moved: str
+) -> None:
+    """The whole lake, or the warehouse alone, to a folder whose name a shell would take apart."""
+    load(lake, "one")
+    lake.close()
+    to = tmp_path / "an other" / "place"
+    to.parent.mkdir()
+    shutil.move((lake.settings.home / moved).resolve(), to)
+    here = k2.Settings(home=to) if moved == "." else k2.Settings(home=lake.settings.home, warehouse=str(to))
+    with closing(Lake.open(here)) as found:
+        with pytest.raises(MovedLake, match=r"mkdir -p .* && ln -s") as raised:
+            found.head("trades")
+        command = re.search(r"`(.*)`", str(raised.value))
+        assert command is not None
+        subprocess.run(command[1], shell=True, check=True)
+        load(found, "two", minute=1)
+        assert found.files("trades", found.head("trades")).rows == 20
+        assert {step.action for step in found.maintenance.maintain("trades")} == {"compact", "expire", "orphans"}
+        assert len(rows_of(found)) == 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 from xml.etree import ElementTree as ET
@@ -9,12 +10,14 @@ from xml.etree import ElementTree as ET
 import pytest
 import typer.main
 import yaml
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from k2kernel import runs
 from k2kernel.cli.app import app
 from k2kernel.config import Settings
-from tests.support import ROOT
+from k2kernel.services.servers import cache
+from tests.support import ROOT, missing_service
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 EXAMPLE = (ROOT / "docker.env.example").read_text()
@@ -80,9 +83,21 @@ FOUND = Compose.model_validate({name: part for name, part in COMPOSE.items() if 
 each_service = pytest.mark.parametrize("name", FOUND.services)
 
 
-def test_every_part_of_the_platform_is_there() -> None:
+def test_the_file_is_of_the_schema_of_compose() -> None:
+    file = cache() / "compose-spec.json"
+    if not file.exists():
+        missing_service("the schema of compose files", "install Go and run `make .services`")
+    schema = Draft202012Validator(json.loads(file.read_text()))
+    assert [error.message for error in schema.iter_errors(COMPOSE)] == []
+    assert not schema.is_valid({"services": {"s3": {"image": "s3", "restrat": "no"}}})
+
+
+def test_every_part_of_the_platform_is_there_and_of_use() -> None:
     wanted = {"kafka", "registry", "s3", "postgres", "catalog", "prometheus", "grafana", "kafka-ui"}
     assert wanted | {"k2-server", "k2-sink", "k2-schedule", "jupyter"} <= set(FOUND.services)
+    told = " ".join(value for service in FOUND.services.values() for value in service.environment.values())
+    for name in wanted:
+        assert FOUND.services[name].ports or re.search(rf"(//|^| ){name}:\d", told), f"nobody reaches {name}"
 
 
 @each_service
@@ -149,7 +164,8 @@ def test_servers_are_of_the_versions_that_tests_run() -> None:
 
 def test_the_image_has_what_a_locked_install_needs() -> None:
     lines = (ROOT / "Dockerfile").read_text()
-    copied = {word for line in re.findall(r"^COPY (?!--)(.*)", lines, flags=re.MULTILINE) for word in line.split()[:-1]}
+    copies = re.findall(r"^COPY (?:--chown=\w+ )?([^-].*)", lines, flags=re.MULTILINE)
+    copied = {word for line in copies for word in line.split()[:-1]}
     kept = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE))
     assert copied == kept
     assert all((ROOT / name).exists() for name in copied)

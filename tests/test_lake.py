@@ -19,6 +19,7 @@ import pytest
 from k2kernel.config import Settings
 from k2kernel.errors import InvalidParameter, LakeNotFound, UnknownTable
 from k2kernel.lake import FileSet, Lake, LakeFile, Provenance
+from k2kernel.lake.files import Recent
 from k2kernel.lake.sort import sort
 from k2kernel.schemas import TABLES
 from tests.lake_frames import DAY, OPEN, came_from, frame, load, new_lake, rows_of, settings, trades
@@ -244,6 +245,30 @@ def test_file_sets_and_manifests_are_decoded_once(lake: Lake) -> None:
     old, new = lake.files("trades", first), lake.files("trades", second)
     assert old.files[0] in new.files
     assert (old.rows, new.rows) == (10, 20)
+
+
+def test_only_so_many_files_are_kept_in_mind() -> None:
+    kept = Recent[str, str](10)
+    for name in "abc":
+        assert kept.put(name, name * 4) == name * 4
+    assert (kept.get("a"), kept.get("b"), kept.get("c"), len(kept)) == (None, "bbbb", "cccc", 8)
+    kept.put("b", "bbbb")
+    kept.put("d", "dddd")
+    assert (kept.get("c"), kept.get("b"), len(kept)) == (None, "bbbb", 8), "what was asked for last stays"
+    assert kept.put("large", "x" * 99) == kept.get("large")
+    assert len(kept) == 99, "the last one is kept whatever its size"
+
+
+def test_a_reader_of_every_state_of_a_busy_table_keeps_few_of_them(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a server does for months, beside a stream; each merge of manifests is a new list of all files."""
+    monkeypatch.setattr("k2kernel.lake.lake.MOST_FILES", 50)
+    monkeypatch.setattr("k2kernel.lake.files.MOST_FILES", 50)
+    reader = Lake.open(lake.settings)
+    for number in range(24):
+        load(lake, f"s{number}", rows=1, minute=number)
+        assert reader.files("trades", lake.head("trades")).rows == number + 1
+    assert 24 <= len(reader._file_sets) <= 50
+    assert 24 <= len(reader._manifests._decoded) <= 50
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +257,30 @@ def test_ts_ingest_never_decreases(lake: Lake) -> None:
     assert early.drop("ts_ingest").sort("sequence").equals(trades(10, "early").drop("ts_ingest"))
     stored = list(Path(lake.table("trades").location()).glob("data/**/*.parquet"))
     assert len(stored) == len(lake.files("trades", lake.head("trades"))) == 3
+
+
+def test_a_stream_keeps_the_order_of_time_and_reads_no_log_for_it(lake: Lake) -> None:
+    """The last ingest is in the line of kept snapshots; or it has expired under a compaction, and the log has it."""
+
+    def stream(first: int, minute: int) -> datetime:
+        frame = trades(3, "topic/0", ts_ingest=OPEN + timedelta(minutes=minute))
+        claim = Claim("topic/0", first, first + 3, "writer", 1)
+        lake.append("trades", [lake.write("trades", frame, DAY).path], came_from("topic/0", 3, minute), claims=[claim])
+        return lake.provenance("trades")[-1].ts_ingest
+
+    assert stream(0, 5) == OPEN + timedelta(minutes=5)
+    lake.tag("trades", "early")
+    assert stream(3, 9) == OPEN + timedelta(minutes=9)
+    assert stream(6, 7) == (last := OPEN + timedelta(minutes=9, microseconds=1))
+    lake.maintenance.compact("trades")
+    expire_past(lake)
+    assert [snapshot.operation for snapshot in lake.snapshots("trades")] == ["overwrite", "append"]
+    assert stream(9, 8) == last + timedelta(microseconds=1)
+    other = Lake.open(lake.settings)
+    frame = trades(3, "topic/0", ts_ingest=OPEN + timedelta(minutes=20))
+    given, claim = came_from("topic/0", 3, 20), Claim("topic/0", 12, 15, "writer", 1)
+    other.append("trades", [other.write("trades", frame, DAY).path], given, claims=[claim])
+    assert not other._history._logged
 
 
 def test_rows_written_again_keep_their_field_ids_and_statistics(lake: Lake) -> None:

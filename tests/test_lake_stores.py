@@ -17,6 +17,7 @@ from k2kernel.config import Settings
 from k2kernel.errors import CatalogMoved, CommitConflict, InvalidParameter, K2Error, UnknownReference
 from k2kernel.lake import Claim, Lake
 from k2kernel.lake.moving import move
+from k2kernel.lake.reachable import Reachable, on_disk, place
 from k2kernel.query.connection import Query
 from k2kernel.schemas import NAMESPACE, TABLES
 from k2kernel.times import parse_as_of
@@ -102,6 +103,25 @@ def test_replaced_compacted_and_expired(lake: Lake) -> None:
     # What has expired is still known not to be loaded again.
     with pytest.raises(CommitConflict):
         load(lake, "two", minute=3)
+
+
+def test_what_nothing_refers_to_goes_once_it_is_old(lake: Lake) -> None:
+    """Where a store has tables of several tests, those of this one alone."""
+    load(lake, "one")
+    load(lake, "two", minute=1)
+    lost = lake.write("trades", trades(3, "never committed"), DAY)
+    lake.maintenance.compact("trades")
+    young = lake.maintenance.orphans("trades")
+    assert (young.deleted, lake.table("trades").io.new_input(lost.path).exists()) == (0, True)
+    would, done = (lake.maintenance.orphans("trades", "0s", dry_run=dry_run) for dry_run in (True, False))
+    assert lost.path.rpartition("/")[2] in would.note
+    assert (done.deleted, done.deleted_nbytes) == (would.deleted, would.deleted_nbytes)
+    assert done.deleted_nbytes >= lost.nbytes
+    assert not lake.table("trades").io.new_input(lost.path).exists()
+    table = lake.table("trades")
+    assert {file.place for file in on_disk("trades", table)} == set(map(place, Reachable().files(table)))
+    assert len(rows_of(lake)) == 20
+    assert {step.action for step in lake.maintenance.maintain("trades")} == {"compact", "expire", "orphans"}
 
 
 def emptied(lake: Lake) -> None:
@@ -192,7 +212,7 @@ def test_nothing_but_the_warehouse_can_be_read(bench: Workbench, settings: Setti
     database = bench.engine._database
     assert database.rows(Query("SELECT count(*) FROM read_parquet($p)", {"p": inside})) == [(1,)]
     rest = inside.removeprefix(settings.warehouse_path)
-    for place in (
+    for outside in (
         f"{elsewhere.warehouse_path}{rest}",
         f"{settings.warehouse_path}/../{tmp_path.name}{rest}",
         f"{settings.warehouse_path}-other{rest}",
@@ -200,4 +220,4 @@ def test_nothing_but_the_warehouse_can_be_read(bench: Workbench, settings: Setti
         "/etc/passwd",
     ):
         with pytest.raises(K2Error):
-            database.rows(Query("SELECT count(*) FROM read_parquet($p)", {"p": place}))
+            database.rows(Query("SELECT count(*) FROM read_parquet($p)", {"p": outside}))

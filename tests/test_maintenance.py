@@ -22,6 +22,7 @@ import k2kernel as k2
 from k2kernel.cli import main
 from k2kernel.errors import CommitConflict, ExpiredReference, InvalidParameter, UnknownReference, UnsupportedTable
 from k2kernel.lake import Lake, commit
+from k2kernel.lake.local_io import local_path
 from k2kernel.lake.reachable import Reachable, on_disk
 from k2kernel.schemas import TABLES
 from k2kernel.times import parse_as_of
@@ -371,23 +372,31 @@ def test_the_command_line_says_first_and_does_then(
     head = lake.head("trades")
 
     def told(*words: str) -> str:
-        code, out, _ = call(capsys, monkeypatch, main, "table", *words)
+        code, out, err = call(capsys, monkeypatch, main, "table", *words)
         assert code == 0
-        return out
+        return out + err
 
-    assert "compact (dry run): 6 → 7 snapshots, 6 → 2 data files" in told("compact", "trades", "--dry-run")
+    would = told("compact", "trades", "--dry-run")
+    assert "compact (dry run): 6 → 7 snapshots, 6 → 2 data files, 6 files of 2 sessions" in would
+    assert would.endswith("k2: nothing was changed; without --dry-run it is\n")
     assert "(dry run)" in told("maintain", "trades", "--dry-run")
     assert lake.head("trades") == head
     assert "compact: 6 → 7 snapshots, 6 → 2 data files" in told("compact", "trades")
-    assert "compact: 7 → 7 snapshots" in told("compact", "trades", "--session", "2014-03-10")
+    assert told("compact", "trades", "--session", "2014-03-10") == "trades: compact: nothing to do\n"
     time.sleep(0.002)
     words = ("expire", "trades", "--last", "1", "--every", "0s", "--hourly", "0s", "--daily", "0s")
-    assert "expire (dry run): 7 → 1 snapshots" in told(*words)
+    would = told(*words)
+    assert "expire (dry run): 7 → 1 snapshots" in would
+    assert f"those of {lake.snapshots('trades')[-1].committed_at:%Y-%m-%d %H:%M:%S} to" in would
+    assert would.endswith("with --apply it is\n")
     assert len(lake.snapshots("trades")) == 7
     assert "expire: 7 → 1 snapshots" in told(*words, "--apply")
+    (local_path(lake.table("trades").location()) / "data" / "lost.parquet").touch()
+    assert "1 files (0 bytes) off the disk, data/lost.parquet" in told("orphans", "trades", "--older-than", "0s")
     (row,) = json.loads(told("orphans", "trades", "--older-than", "0s", "--apply", "-o", "json"))
-    assert (row["action"], row["applied"]) == ("orphans", True)
+    assert (row["action"], row["applied"], row["deleted"]) == ("orphans", True, 1)
     assert "rewrite-manifests" in told("rewrite-manifests", "trades")
+    assert told("maintain").startswith("nothing to do: trades, quotes, ")
     steps = json.loads(told("maintain", "-o", "json"))
     assert [step["table"] for step in steps] == [name for name in TABLES for _ in range(3)]
 
@@ -406,6 +415,17 @@ def test_every_kind_of_table_is_maintained(lake: Lake, wb: k2.Workbench) -> None
     }
     assert exact(lake, "ingest_log") == logged
     assert {name: exact(lake, name) for name in before} == before
+
+
+def test_a_step_that_fails_keeps_no_other_from_being_done(lake: Lake, wb: k2.Workbench) -> None:
+    for number in range(3):
+        add(lake, f"q{number}", [event(ts_event=at(number))] * 5, "quotes", minute=number)
+        load(lake, f"s{number}", minute=number)
+    with lake.table("trades").update_schema() as change:
+        change.add_column("mine", DoubleType())
+    with pytest.raises(UnsupportedTable, match="column mine"):
+        wb.maintain()
+    assert [len(lake.files(name, lake.head(name))) for name in ("trades", "quotes")] == [3, 1]
 
 
 def test_a_branch_is_published_only_where_no_row_is_dropped(lake: Lake, wb: k2.Workbench) -> None:

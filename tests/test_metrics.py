@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -18,7 +20,7 @@ from k2kernel import Workbench
 from k2kernel.config import Settings
 from k2kernel.metrics import METRICS, Counter, Gauge, Histogram, Metrics
 from tests.servers import free_port
-from tests.support import ROOT
+from tests.support import ROOT, missing_service
 
 ROWS = """\
 ts_event,symbol,venue,sequence,price,size,side,conditions
@@ -185,6 +187,7 @@ def test_several_processes_are_added_up_and_what_an_ended_one_counted_stays(tmp_
         one = values(metrics.text())
         workers[1].communicate("")
         none = values(metrics.text())
+        assert len(list(tmp_path.glob("*.json"))) == 2, "its own, and one of all that have ended"
     workers[0].communicate()
     for found in (both, one, none):
         assert found['k2_http_rows_total{route="/v1/trades"}'] == 7
@@ -192,3 +195,28 @@ def test_several_processes_are_added_up_and_what_an_ended_one_counted_stays(tmp_
     assert [found["k2_http_requests_in_flight"] for found in (both, one, none)] == [2, 1, 0]
     assert [found["k2_processes"] for found in (both, one, none)] == [3, 2, 1]
     assert both["k2_ingest_last_success_timestamp_seconds"] == 4
+
+
+def test_a_process_that_has_the_number_of_an_ended_one_is_another(tmp_path: Path) -> None:
+    ended = {"k2_http_rows": [[["/v1/trades"], [5.0]]], "k2_http_requests_in_flight": [[[], [1.0]]]}
+    (tmp_path / f"{os.getpid()}-1.json").write_text(json.dumps(ended))
+    metrics = Metrics()
+    with metrics.shown(Settings(metrics_folder=tmp_path)):
+        metrics.http_rows.labels("/v1/trades").inc(2)
+        for _ in range(3):
+            found = values(metrics.text())
+            assert found['k2_http_rows_total{route="/v1/trades"}'] == 7
+            assert found["k2_http_requests_in_flight"] == 0
+
+
+def test_everything_is_named_and_told_as_prometheus_wants_it(bench: Workbench) -> None:
+    """By Prometheus' own linter: base units, suffixes, help."""
+    if shutil.which("promtool") is None:
+        missing_service("Prometheus", "apt-get install prometheus")
+    with bench.metrics():
+        bench.ingest("trades.csv", "k2-trades")
+        bench.maintain()
+        assert bench.trades("BHP").to_polars().height == 2
+        text = METRICS.text()
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -1,4 +1,4 @@
-"""`k2 table`: the states of a table: their names, what differs between two of them, and going back to one."""
+"""`k2 table`: the states of a table, its upkeep, and its copies."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from k2kernel.lake import Pin, Upkeep
 
 app = typer.Typer(
-    help="States of a table: name them, compare them, go back to one.",
+    help="Tables: name their states, compare them, go back to one; keep them small and quick; copy them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(snapshots)
+_STATES, _UPKEEP, _COPIES = "States", "Upkeep", "Copies"
+app.command(rich_help_panel=_STATES)(snapshots)
 
 Table = Annotated[str, typer.Argument(help="trades, quotes, …")]
 Name = Annotated[str, typer.Argument(help="a-z, 0-9, . _ -, a letter first")]
 State = Annotated[str, typer.Argument(help="snapshot id, tag, branch, pin, or time with zone")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done")]
 Apply = Annotated[bool, typer.Option("--apply", help="do it; without, only say what would be done")]
+_APPLY = "with --apply"
 Move = Annotated[bool, typer.Option("--move", help="the name may stand elsewhere already")]
 
 
@@ -42,7 +44,7 @@ class What(StrEnum):
     rows = "rows"
 
 
-@app.command()
+@app.command(rich_help_panel=_STATES)
 def diff(
     table: Table,
     a: State,
@@ -63,7 +65,7 @@ def diff(
         rows({What.symbols: found.symbols, What.bars: found.bars, What.rows: found.rows}[what](), output, limit)
 
 
-@app.command()
+@app.command(rich_help_panel=_STATES)
 def quality(
     symbol: Symbols = None,
     venue: Venue = None,
@@ -86,25 +88,25 @@ def quality(
         write(found.to_arrow().combine_chunks().to_batches(), output)
 
 
-@app.command()
+@app.command(rich_help_panel=_STATES)
 def tag(table: Table, name: Name, as_of: AsOf = None, move: Move = False, home: Home = None) -> None:
     """Name a state of TABLE (default: the current one), and print its id."""
     typer.echo(workbench(home).tag(table, name, as_of, move=move))
 
 
-@app.command()
+@app.command(rich_help_panel=_STATES)
 def untag(table: Table, name: Name, home: Home = None) -> None:
     """Take a tag away; its snapshot stays until it expires."""
     workbench(home).untag(table, name)
 
 
-@app.command()
+@app.command(rich_help_panel=_STATES)
 def tags(table: Table = "trades", output: Format = Output.table, home: Home = None) -> None:
     """The names that states of TABLE have: tags, branches and pins."""
     records(workbench(home).tags(table), output)
 
 
-@app.command()
+@app.command(rich_help_panel=_STATES)
 def pin(
     name: Name,
     table: Annotated[list[str] | None, typer.Option("--table", "-t", help="one or more; default: all")] = None,
@@ -120,19 +122,19 @@ def pin(
     records(_of_tables(made), Output.table)
 
 
-@app.command()
+@app.command(rich_help_panel=_STATES)
 def unpin(name: Name, home: Home = None) -> None:
     """Take a pin away from every table, unless it is held."""
     workbench(home).unpin(name)
 
 
-@app.command()
+@app.command(rich_help_panel=_STATES)
 def pins(output: Format = Output.table, home: Home = None) -> None:
     """Every pin, a row for each of its tables."""
     records([row for made in workbench(home).pins() for row in _of_tables(made)], output)
 
 
-@app.command()
+@app.command(rich_help_panel=_STATES)
 def rollback(table: Table, state: State, home: Home = None) -> None:
     """Make an earlier state of TABLE the current one; the state before gets a tag to go forward to again."""
     done = workbench(home).rollback(table, state)
@@ -141,13 +143,24 @@ def rollback(table: Table, state: State, home: Home = None) -> None:
         say(f"k2: k2 table rollback {table} {done.undo} undoes it")
 
 
-@app.command()
+@app.command(rich_help_panel=_STATES)
 def publish(table: Table, branch: Name, home: Home = None) -> None:
     """Make the head of a branch the current state of TABLE, unless that would drop rows, and print its id."""
     typer.echo(workbench(home).publish(table, branch))
 
 
-@app.command()
+@app.command(rich_help_panel=_UPKEEP)
+def maintain(
+    table: Annotated[str | None, typer.Argument(help="default: each")] = None,
+    dry_run: DryRun = False,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """Compact, expire and remove orphans, by the policy of the settings; fit for a schedule."""
+    _told(workbench(home).maintain(table, dry_run=dry_run), output)
+
+
+@app.command(rich_help_panel=_UPKEEP)
 def compact(
     table: Table,
     session: Annotated[str | None, typer.Option(help="YYYY-MM-DD: write all files of this session again")] = None,
@@ -159,7 +172,7 @@ def compact(
     _told([workbench(home).compact(table, session, dry_run=dry_run)], output)
 
 
-@app.command()
+@app.command(rich_help_panel=_UPKEEP)
 def expire(
     table: Table,
     last: Annotated[int | None, typer.Option(help="keep the newest states")] = None,
@@ -170,13 +183,13 @@ def expire(
     output: Format = Output.table,
     home: Home = None,
 ) -> None:
-    """Take away old states without a name, and their files; what is not said is as in the settings."""
+    """Take away old states without a name, and their files; what is not said is as in the settings. See --apply."""
     words = {"last": last, "every": every, "hourly": hourly, "daily": daily}
     policy = {name: word for name, word in words.items() if word is not None}
-    _told([workbench(home).expire(table, policy, dry_run=not apply)], output)
+    _told([workbench(home).expire(table, policy, dry_run=not apply)], output, _APPLY)
 
 
-@app.command()
+@app.command(rich_help_panel=_UPKEEP)
 def orphans(
     table: Table,
     older_than: Annotated[
@@ -186,17 +199,17 @@ def orphans(
     output: Format = Output.table,
     home: Home = None,
 ) -> None:
-    """Delete files that nothing refers to."""
-    _told([workbench(home).orphans(table, older_than, dry_run=not apply)], output)
+    """Delete files that nothing refers to, such as those of a load that was killed. See --apply."""
+    _told([workbench(home).orphans(table, older_than, dry_run=not apply)], output, _APPLY)
 
 
-@app.command()
+@app.command(rich_help_panel=_UPKEEP)
 def rewrite_manifests(table: Table, dry_run: DryRun = False, output: Format = Output.table, home: Home = None) -> None:
     """Merge the manifests of the current state, which are read to plan a query."""
     _told([workbench(home).rewrite_manifests(table, dry_run=dry_run)], output)
 
 
-@app.command()
+@app.command(rich_help_panel=_COPIES)
 def export(
     table: Table,
     folder: Annotated[Path, typer.Argument(help="a new one")],
@@ -207,24 +220,13 @@ def export(
     typer.echo(str(workbench(home).export(table, folder, as_of)))
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=_COPIES)
 def restore(folder: Annotated[Path, typer.Argument(help="of k2 table export")], home: Home = None) -> None:
     """Bring an exported state back, into a lake whose table is empty, under a new snapshot id."""
     typer.echo(str(workbench(home).restore(folder)))
 
 
-@app.command()
-def maintain(
-    table: Annotated[str | None, typer.Argument(help="default: each")] = None,
-    dry_run: DryRun = False,
-    output: Format = Output.table,
-    home: Home = None,
-) -> None:
-    """Compact, expire and remove orphans, by the policy of the settings; fit for a schedule."""
-    _told(workbench(home).maintain(table, dry_run=dry_run), output)
-
-
-@app.command()
+@app.command(rich_help_panel=_COPIES)
 def migrate_catalog(
     uri: Annotated[str, typer.Argument(help="as postgresql+psycopg://…, or the http URL of a REST catalog")],
     home: Home = None,
@@ -233,15 +235,19 @@ def migrate_catalog(
     typer.echo(str(workbench(home).migrate_catalog(uri)))
 
 
-def _told(done: list[Upkeep], output: Output) -> None:
-    """A sentence each for people, or a row each for machines."""
+def _told(done: list[Upkeep], output: Output, how: str = "without --dry-run") -> None:
+    """A sentence for each step that did something, or a row each for machines."""
     if output is not Output.table:
         records(done, output)
         return
-    for each in done:
+    busy = [each for each in done if not each.idle]
+    for each in busy or done if len(done) == 1 else busy:
         typer.echo(str(each))
-    if not all(each.applied for each in done):
-        say("k2: nothing was changed; --apply does it, or leave --dry-run out")
+    idle = dict.fromkeys(each.table for each in done if each.table not in {other.table for other in busy})
+    if idle and len(done) > 1:
+        typer.echo(f"nothing to do: {', '.join(idle)}")
+    if busy and not all(each.applied for each in busy):
+        say(f"k2: nothing was changed; {how} it is")
 
 
 @dataclass(frozen=True)

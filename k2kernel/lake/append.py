@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Append:
-    """Files on their way into a table. `load` gives the table as it is committed now, `ingests` what stands in it.
+    """Files on their way into a table. `load` gives the table as it is committed now, `ingests` what stands in it, and
+    `latest` the `ts_ingest` of the last of them: a stream commits for years, and asks no more than that.
 
     With `claims` the rows are those offsets of a stream, and the table must end where they begin; else their sources
     must not be in it.
@@ -38,6 +39,7 @@ class Append:
     load: Callable[[], Table]
     ingests: Callable[[Table], list[Provenance]]
     turn: commit.Turn
+    latest: Callable[[Table], datetime | None]
     made_for: Sequence[int | None] = ()
     claims: Sequence[Claim] = ()
     id: str = field(default_factory=commit.new_commit_id)
@@ -67,13 +69,12 @@ class Append:
             raise CommitConflict(
                 self.name, "another writer was quicker, and the rows were checked against what was there"
             )
-        ingests = self.ingests(table)
         there = offsets.held(ancestors(table.metadata, head(table.metadata)))
         if self.claims:
             offsets.check(self.name, there, self.claims)
         else:
-            self._refuse_repeated(ingests)
-        self._keep_time_order(table, ingests)
+            self._refuse_repeated(self.ingests(table))
+        self._keep_time_order(table, self.latest(table))
         removed, kept = self.replacement.plan(table)
         added = [*self._manifested(table), *commit.describe_files(table, kept)]
         carried = offsets.summary(there, self.claims)
@@ -94,9 +95,8 @@ class Append:
                         "Nothing was added; run the same command again and it counts the rows as duplicates",
                     )
 
-    def _keep_time_order(self, table: Table, ingests: Sequence[Provenance]) -> None:
+    def _keep_time_order(self, table: Table, latest: datetime | None) -> None:
         """Another writer may have started later and committed sooner: our rows are then stamped just after its."""
-        latest = max((ingest.ts_ingest for ingest in ingests), default=None)
         if latest is None or latest < self.provenance.ts_ingest:
             return
         # A microsecond apart, so that the time of ingest tells the rows of two commits from each other.

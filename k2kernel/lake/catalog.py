@@ -122,7 +122,7 @@ def load_table(catalog: Catalog, name: str, settings: Settings) -> IcebergTable:
     try:
         table = catalog.load_table((NAMESPACE, name))
     except FileNotFoundError as exc:
-        raise MovedLake(str(exc.filename), settings.warehouse_path) from exc
+        raise _gone(str(exc.filename or exc), settings) from exc
     except NoSuchTableError as exc:
         check_moved(catalog)
         if not catalog.namespace_exists(NAMESPACE):
@@ -135,11 +135,26 @@ def load_table(catalog: Catalog, name: str, settings: Settings) -> IcebergTable:
     return table
 
 
+def _gone(metadata: str, settings: Settings) -> MovedLake | StorageFault:
+    """The error for a metadata file that the catalog names and that is not there."""
+    there, here = Path(_warehouse_of(metadata)), Path(settings.warehouse_path)
+    if "://" in metadata or there == here:
+        return StorageFault(metadata, "the catalog names it, and it is gone")
+    if there.name == here.name and not there.parent.exists():
+        there, here = there.parent, here.parent
+    return MovedLake(str(there), str(here), copied=False)
+
+
+def _warehouse_of(location: str) -> str:
+    """The warehouse that a location is in."""
+    return location.partition(f"/{NAMESPACE}/")[0]
+
+
 def _check_place(location: str, settings: Settings) -> None:
     """A copy of a lake leads to the files of the one that was copied, which nobody means."""
     local = settings.embedded and "://" not in location and not settings.on_s3
     if local and not Path(location).resolve().is_relative_to(Path(settings.warehouse_path).resolve()):
-        raise MovedLake(location, settings.warehouse_path)
+        raise MovedLake(_warehouse_of(location), settings.warehouse_path, copied=True)
 
 
 def create_tables(catalog: Catalog, settings: Settings) -> None:

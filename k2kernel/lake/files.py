@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from k2kernel.errors import UnsupportedTable
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 _EPOCH = date(1970, 1, 1)
 _DELETED_PATH = 2147483546
 """The field id of `file_path` in a position delete file."""
+
+MOST_FILES = 200_000
+"""About how many files are kept in mind, at about 1 kB each."""
 
 _STATED = ("symbol", "venue", "ts_event", "source", "status", "price")
 """The columns whose statistics a LakeFile states."""
@@ -129,13 +133,42 @@ class _Entry:
     about: str | None = None
 
 
+K = TypeVar("K")
+V = TypeVar("V", bound=Sized)
+
+
+class Recent(Generic[K, V]):
+    """What was put here last, by key: as much of it as has `most` parts together, and the last one at any rate.
+
+    A table that is written to all day has another list of files after every commit.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._parts = most, 0
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._parts
+
+    def get(self, key: K) -> V | None:
+        """What is kept under a key, if anything."""
+        return self._kept.get(key)
+
+    def put(self, key: K, value: V) -> V:
+        """Keep a value, also one that is kept already, as the last one."""
+        before = self._kept.pop(key, None)
+        self._parts += len(value) - (0 if before is None else len(before))
+        self._kept[key] = value
+        while self._parts > self._most and len(self._kept) > 1:
+            self._parts -= len(self._kept.popitem(last=False)[1])
+        return value
+
+
 class Manifests:
     """Decodes manifests and remembers them by path: a manifest never changes."""
 
-    _MOST = 20_000
-
     def __init__(self) -> None:
-        self._decoded: dict[str, tuple[_Entry, ...]] = {}
+        self._decoded = Recent[str, tuple[_Entry, ...]](MOST_FILES)
 
     def files(self, name: str, metadata: TableMetadata, snapshot: Snapshot, io: FileIO) -> FileSet:
         """The files of a snapshot; UnsupportedTable where rows are deleted by equality."""
@@ -151,13 +184,11 @@ class Manifests:
 
     def _entries(self, name: str, metadata: TableMetadata, manifest: ManifestFile, io: FileIO) -> tuple[_Entry, ...]:
         path = manifest.manifest_path
-        if path not in self._decoded:
+        entries = self._decoded.get(path)
+        if entries is None:
             decode = _Decoder(name, metadata, manifest.partition_spec_id)
             entries = tuple(decode(entry) for entry in manifest.fetch_manifest_entry(io))
-            if len(self._decoded) >= self._MOST:
-                self._decoded.pop(next(iter(self._decoded)), None)
-            self._decoded[path] = entries
-        return self._decoded[path]
+        return self._decoded.put(path, entries)
 
 
 class _Decoder:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from k2kernel.lake.local_io import opened
-from k2kernel.lake.provenance import PARENT_KEY, Provenance, SourceRecord, standing
+from k2kernel.lake.provenance import PARENT_KEY, TS_INGEST_KEY, Provenance, SourceRecord, standing
 from k2kernel.lake.snapshots import Parents, committed_at
 from k2kernel.schemas import TABLES
 from k2kernel.times import from_ns
@@ -60,9 +60,29 @@ class History:
                 found.append(ingest)
         return standing(reversed(found))
 
-    def logged(self, name: str, log: FileSet) -> Collection[int]:
-        """The snapshots of a table that the log has."""
-        return self._log(name, log).keys() if log.files else ()
+    @staticmethod
+    def latest(metadata: TableMetadata, snapshot_id: int | None) -> datetime | None:
+        """The `ts_ingest` of the last ingest that a snapshot is built on; None where it has expired, or none is."""
+        parents = Parents(metadata)
+        while snapshot_id in parents.snapshots:
+            summary = parents.snapshots[snapshot_id].summary
+            stamp = None if summary is None else summary.additional_properties.get(TS_INGEST_KEY)
+            if stamp is not None:
+                return datetime.fromisoformat(stamp)
+            snapshot_id = parents.true(snapshot_id)
+        return None
+
+    def logged(self, name: str, log: FileSet, among: Collection[int]) -> set[int]:
+        """Which of some snapshots of a table the log has."""
+        if not log.files:
+            return set()
+        query = """
+            SELECT DISTINCT snapshot_id FROM read_parquet($paths, hive_partitioning = false)
+            WHERE "table" = $name AND snapshot_id IN (SELECT unnest($among::BIGINT[]))
+        """
+        with self._cursor() as connection:
+            values = {"paths": [opened(file.path) for file in log.files], "name": name, "among": [*among]}
+            return {number for (number,) in connection.execute(query, values).fetchall()}
 
     def _log(self, name: str, log: FileSet) -> dict[int, tuple[Provenance | None, int | None]]:
         """Expired snapshot to its ingest, if it was one, and to its parent."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace as changed
@@ -18,7 +17,7 @@ from k2kernel.lake import commit, offsets, pins, snapshots
 from k2kernel.lake.append import Append
 from k2kernel.lake.catalog import add_columns, connect, create_table, create_tables, load_table, metadata_location
 from k2kernel.lake.derived import Rebuild
-from k2kernel.lake.files import FileSet, Manifests
+from k2kernel.lake.files import MOST_FILES, FileSet, Manifests, Recent
 from k2kernel.lake.history import LOG, History
 from k2kernel.lake.names import Names
 from k2kernel.lake.offsets import Claim
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from k2kernel.lake.provenance import Provenance
     from k2kernel.lake.snapshots import Reference, Snapshot
 
-_KEPT_FILE_SETS = 64
-
 
 class Lake:
     """The Iceberg tables behind one catalog. Safe to share between threads; several processes may write at once."""
@@ -56,7 +53,7 @@ class Lake:
         self._turns = Turns(settings.home / "turns")
         self._lock = threading.Lock()
         self._tables: dict[str, Table] = {}
-        self._file_sets: OrderedDict[tuple[str, int], FileSet] = OrderedDict()
+        self._file_sets = Recent[tuple[str, int], FileSet](MOST_FILES)
 
     @classmethod
     def open(cls, settings: Settings, create: bool = False) -> Lake:
@@ -168,6 +165,11 @@ class Lake:
         start = snapshots.head(table.metadata) if snapshot_id is None else snapshot_id
         return self._history.standing(name, table.metadata, start, self._log())
 
+    def _latest(self, name: str, table: Table) -> datetime | None:
+        """The `ts_ingest` of the last ingest: it grows along commits, so the last kept one says it, if one is kept."""
+        kept = self._history.latest(table.metadata, snapshots.head(table.metadata))
+        return kept or max((ingest.ts_ingest for ingest in self._provenance(name, table)), default=None)
+
     def _log(self) -> FileSet:
         return self._current_files(LOG, self.table(LOG))
 
@@ -197,13 +199,9 @@ class Lake:
         if snapshot_id is None:
             return FileSet(None)
         with self._lock:
-            known = self._file_sets.pop((name, snapshot_id), None)
-            if known is None:
-                known = self._decode(table, name, snapshot_id)
-            self._file_sets[name, snapshot_id] = known
-            if len(self._file_sets) > _KEPT_FILE_SETS:
-                self._file_sets.popitem(last=False)
-        return known
+            known = self._file_sets.get((name, snapshot_id))
+            found = self._decode(table, name, snapshot_id) if known is None else known
+            return self._file_sets.put((name, snapshot_id), found)
 
     def _decode(self, table: Table, name: str, snapshot_id: int) -> FileSet:
         snapshot = table.snapshot_by_id(snapshot_id)
@@ -357,6 +355,7 @@ class Lake:
             load=lambda: self.table(name),
             ingests=lambda table: self._provenance(name, table),
             turn=lambda: self._turns.at(name),
+            latest=lambda table: self._latest(name, table),
             made_for=made_for,
             claims=claims,
         ).run()

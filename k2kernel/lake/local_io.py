@@ -63,5 +63,5 @@ class LocalFileIO(FileIO):
         return LocalFile(location)
 
     def delete(self, location: str | InputFile | OutputFile) -> None:
-        """Remove a file; FileNotFoundError where there is none."""
-        local_path(location if isinstance(location, str) else location.location).unlink()
+        """Remove a file, if there is one: two commits may both find that a metadata file has become too many."""
+        local_path(location if isinstance(location, str) else location.location).unlink(missing_ok=True)

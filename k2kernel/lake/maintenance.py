@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial, wraps
 from math import ceil
-from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, ParamSpec
 
-from k2kernel.errors import ExpiredReference
+from k2kernel.errors import ExpiredReference, listed
 from k2kernel.lake import commit, expiry
 from k2kernel.lake.compaction import Compaction, Group, check_columns, groups, merge_manifests
 from k2kernel.lake.history import LOG, History, log_rows
-from k2kernel.lake.local_io import local_path, opened
+from k2kernel.lake.local_io import opened
 from k2kernel.lake.provenance import Provenance
-from k2kernel.lake.reachable import Reachable, on_disk, sizes
+from k2kernel.lake.reachable import Reachable, can_list, on_disk, place, sizes
 from k2kernel.lake.retention import Retention, length, to_expire
-from k2kernel.lake.snapshots import Parents, known
+from k2kernel.lake.snapshots import Parents, committed_at, known
 from k2kernel.lake.turns import Turns
 from k2kernel.lake.upkeep import Upkeep
-from k2kernel.lake.write import is_local
 from k2kernel.metrics import METRICS
 from k2kernel.schemas import TABLES
 
 if TYPE_CHECKING:
     import polars as pl
     from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
 
     from k2kernel.config import Settings
     from k2kernel.lake.files import FileSet
     from k2kernel.lake.write import DataFile, Writer
 
 P = ParamSpec("P")
+_LOG = logging.getLogger("k2kernel.maintenance")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class Maintenance:
         check_columns(name, before)
         rows = self.settings.ingest_buffer_rows
         chosen = groups(self.tables.files(name, before), rows, session)
-        note = f"{len(chosen)} sessions, {sum(len(group.files) for group in chosen)} files"
+        many = sum(len(group.files) for group in chosen)
+        note = f"{many:,} files of {len(chosen):,} sessions" if chosen else ""
         if dry_run:
             return self._would_compact(name, before, chosen, note)
         if chosen:
@@ -115,7 +117,8 @@ class Maintenance:
         if not dry_run:
             commit.attempt(name, lambda: merge_manifests(self.tables.load(name)))
         after = self.tables.load(name)
-        note = f"{many} → {'fewer' if dry_run and many > 1 else self._manifests(after)} manifests"
+        fewer = "fewer" if dry_run else self._manifests(after)
+        note = f"{many} → {fewer} manifests" if many > 1 else ""
         return self._report(name, "rewrite-manifests", before, applied=not dry_run, note=note)
 
     @staticmethod
@@ -140,10 +143,13 @@ class Maintenance:
         if dry_run:
             return self._would_expire(name, before, retention, moment)
         needed: set[str] = set()
+        note = ""
 
         def step() -> None:
+            nonlocal note
             table = self.tables.load(name)
             gone = to_expire(name, table.metadata, retention, moment)
+            note = note or _of_when(table.metadata, gone)
             if gone:
                 needed.update(self._files(name, table))
                 self._log(name, table, gone)
@@ -156,12 +162,14 @@ class Maintenance:
         free = needed - self._needed(name) if needed else set()
         nbytes = sizes(before.io, free)
         commit.discard(before.io, free)
-        return self._report(name, "expire", before, deleted=len(free), deleted_nbytes=nbytes)
+        return self._report(name, "expire", before, deleted=len(free), deleted_nbytes=nbytes, note=note)
 
     def _would_expire(self, name: str, before: Table, retention: Retention, moment: datetime) -> Upkeep:
         gone = to_expire(name, before.metadata, retention, moment)
         free = self._files(name, before) - self._files(name, expiry.without(before, gone)) if gone else set()
-        report = self._report(name, "expire", before, applied=False, deleted=len(free))
+        report = self._report(
+            name, "expire", before, applied=False, deleted=len(free), note=_of_when(before.metadata, gone)
+        )
         return replace(report, snapshots_after=report.snapshots - len(gone), deleted_nbytes=sizes(before.io, free))
 
     def _files(self, name: str, table: Table) -> set[str]:
@@ -188,7 +196,7 @@ class Maintenance:
         if name == LOG:
             return
         history, log = self.tables.history, self.tables.load(LOG)
-        there = history.logged(name, self.tables.files(LOG, log))
+        there = history.logged(name, self.tables.files(LOG, log), gone)
         rows = log_rows(name, expiry.to_log(table.metadata, gone, there), Parents(table.metadata), history)
         if rows.height:
             written = self.tables.write(LOG, rows)
@@ -197,30 +205,41 @@ class Maintenance:
     @_measured
     def orphans(self, name: str, older_than: object = None, dry_run: bool = True) -> Upkeep:
         """Delete files in the table's folder that nothing refers to, and that have not changed for `older_than` (None:
-        of the settings): younger ones may be those of a commit on its way. UnsupportedTable where the table is not on
-        a local disk.
+        of the settings): younger ones may be those of a commit on its way. UnsupportedTable where the table is in a
+        store whose files cannot be listed.
         """
         age = length(self.settings.orphan_age if older_than is None else older_than, "older_than")
         # The disk first: what is committed after that is not an orphan, and what is written is too young.
         there, latest = on_disk(name, self.tables.load(name)), datetime.now(UTC).timestamp() - age.total_seconds()
-        # A location may be spelled in several ways, as a path or URI or through a link.
-        needed = {local_path(path).resolve() for path in self._needed(name)}
-        free = [file for file in there if file.changed <= latest and Path(file.path).resolve() not in needed]
+        needed = {place(path) for path in self._needed(name)}
+        free = [file for file in there if file.changed <= latest and file.place not in needed]
         table = self.tables.load(name)
         if not dry_run:
             commit.discard(table.io, (file.path for file in free))
-        nbytes = sum(file.nbytes for file in free)
-        return self._report(name, "orphans", table, applied=not dry_run, deleted=len(free), deleted_nbytes=nbytes)
+        note = _some([file.path for file in free], table.location())
+        gone = {"deleted": len(free), "deleted_nbytes": sum(file.nbytes for file in free), "note": note}
+        return self._report(name, "orphans", table, applied=not dry_run, **gone)
 
     def maintain(self, name: str | None = None, dry_run: bool = False) -> list[Upkeep]:
         """Compact, expire and clean a table (None: all of them) by the policy of the settings; see `orphans` for what
-        is not cleaned.
+        is not cleaned. A step that fails keeps no other from being done: the first error is raised in the end.
         """
         done: list[Upkeep] = []
+        faults: list[tuple[str, Exception]] = []
         for table in TABLES if name is None else (name,):
-            done += [self.compact(table, dry_run=dry_run), self.expire(table, dry_run=dry_run)]
-            done += [self.orphans(table, dry_run=dry_run)] if is_local(self.tables.load(table).location()) else []
+            for step in self._steps(table):
+                try:
+                    done.append(step(table, dry_run=dry_run))
+                except Exception as exc:  # noqa: BLE001 - whatever it is, it is of this step
+                    faults.append((table, exc))
+        for table, fault in faults[1:]:
+            _LOG.error("%s: %s", table, fault)
+        if faults:
+            raise faults[0][1]
         return done
+
+    def _steps(self, name: str) -> list[Callable[..., Upkeep]]:
+        return [self.compact, self.expire, *([self.orphans] if can_list(self.tables.load(name)) else [])]
 
     def _report(self, name: str, action: str, before: Table, applied: bool = True, **more: object) -> Upkeep:
         after = self.tables.load(name) if applied else before
@@ -237,3 +256,17 @@ class Maintenance:
             now.nbytes,
             **more,  # type: ignore[arg-type]
         )
+
+
+def _of_when(metadata: TableMetadata, gone: Collection[int]) -> str:
+    """When the states were committed that go."""
+    times = sorted(committed_at(each) for each in metadata.snapshots if each.snapshot_id in gone)
+    if not times:
+        return ""
+    first, last = (f"{moment:%Y-%m-%d %H:%M:%S}" for moment in (times[0], times[-1]))
+    return f"those of {first} to {last} UTC go" if len(times) > 1 else f"that of {first} UTC goes"
+
+
+def _some(paths: Collection[str], top: str) -> str:
+    """The first of some paths in a folder, for people."""
+    return listed((path.rpartition(f"{opened(top)}/")[2] for path in sorted(paths)), none="", most=3)

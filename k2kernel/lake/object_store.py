@@ -1,14 +1,18 @@
-"""An S3 warehouse as DuckDB reads it: a file system that knows no other place, through pyarrow's S3 client."""
+"""An S3 warehouse as DuckDB reads it: a file system that knows no other place, through pyarrow's S3 client; and what
+files a folder of a store has.
+"""
 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import MissingExtra
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+    from pyiceberg.io import FileIO
 
     from k2kernel.config import Settings
 
@@ -57,3 +61,21 @@ def file_system(settings: Settings) -> AbstractFileSystem:
             region=known.get("s3.region"),
         )
     )
+
+
+def can_list(io: FileIO) -> bool:
+    """True where the files of a folder can be told: by pyarrow's clients."""
+    from pyiceberg.io.pyarrow import PyArrowFileIO
+
+    return isinstance(io, PyArrowFileIO)
+
+
+def listed(io: Any, location: str) -> Iterator[tuple[str, int, float]]:
+    """Every file under a location: where, its bytes, and the time (seconds since 1970, by the store) of its change."""
+    from pyarrow.fs import FileSelector, FileType
+
+    scheme, host, folder = io.parse_location(location, io.properties)
+    selector = FileSelector(folder, allow_not_found=True, recursive=True)
+    for found in io.fs_by_scheme(scheme, host).get_file_info(selector):
+        if found.type == FileType.File:
+            yield f"{scheme}://{found.path}", found.size, found.mtime_ns / 1e9

@@ -1,13 +1,16 @@
-"""Which files the metadata of a table refers to, and which it has on the disk."""
+"""Which files the metadata of a table refers to, and which its folder has."""
 
 from __future__ import annotations
 
 import os
+import posixpath
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import UnsupportedTable
+from k2kernel.lake import object_store
 from k2kernel.lake.local_io import local_path
 from k2kernel.lake.write import is_local
 
@@ -44,27 +47,48 @@ class Reachable:
 
 @dataclass(frozen=True)
 class Found:
-    """A file on the disk: its size and the time (seconds since 1970) of its last change."""
+    """A file on the disk or in a store: its size and the time (seconds since 1970) of its last change."""
 
     path: str
     nbytes: int
     changed: float
 
+    @property
+    def place(self) -> str:
+        """See `place`."""
+        return place(self.path)
+
+
+def place(location: str) -> str:
+    """One spelling of a location, which may be a path or a URI, by one of several schemes, and lead through a link."""
+    if is_local(location):
+        return str(local_path(location).resolve())
+    return posixpath.normpath(location.partition("://")[2])
+
+
+def can_list(table: Table) -> bool:
+    """True where it can be told which files the folder of a table has."""
+    return is_local(table.location()) or object_store.can_list(table.io)
+
 
 def on_disk(name: str, table: Table) -> list[Found]:
-    """Every file in the folder of a table; UnsupportedTable where that is not on a local disk."""
-    if not is_local(table.location()):
-        raise UnsupportedTable(name, "its folder is not on a local disk", "Use the clean-up of the store that it is in")
-    found = []
-    for folder, _, names in os.walk(local_path(table.location())):
+    """Every file in the folder of a table; UnsupportedTable where that is in a store that is not known here."""
+    if not can_list(table):
+        raise UnsupportedTable(name, "its files cannot be listed", "Use the clean-up of the store that they are in")
+    if is_local(table.location()):
+        return list(_walked(local_path(table.location())))
+    return [Found(*each) for each in object_store.listed(table.io, table.location())]
+
+
+def _walked(top: Path) -> Iterator[Found]:
+    for folder, _, names in os.walk(top):
         for each in names:
             path = Path(folder, each)
             try:
                 stat = path.stat()
             except FileNotFoundError:  # a writer or another clean-up was quicker
                 continue
-            found.append(Found(str(path), stat.st_size, stat.st_mtime))
-    return found
+            yield Found(str(path), stat.st_size, stat.st_mtime)
 
 
 def sizes(io: FileIO, paths: set[str]) -> int:

@@ -42,13 +42,21 @@ class Upkeep(Spoken):
             "note": self.note,
         }
 
+    @property
+    def idle(self) -> bool:
+        """True where there is nothing to do."""
+        return not (self.deleted or self.note) and self.snapshots == self.snapshots_after
+
     def __str__(self) -> str:
-        after = "?" if self.nbytes_after is None else f"{self.nbytes_after:,}"
-        parts = [
-            f"{self.snapshots:,} → {self.snapshots_after:,} snapshots",
-            f"{self.files:,} → {self.files_after:,} data files",
-            f"{self.nbytes:,} → {after} bytes",
-            f"{self.deleted:,} files ({self.deleted_nbytes:,} bytes) off the disk",
-        ]
         would = "" if self.applied else " (dry run)"
-        return f"{self.table}: {self.action}{would}: {', '.join(parts)}{f'; {self.note}' if self.note else ''}"
+        return f"{self.table}: {self.action}{would}: {', '.join(self._changes()) or 'nothing to do'}"
+
+    def _changes(self) -> list[str]:
+        counts = (
+            (self.snapshots, self.snapshots_after, "snapshots"),
+            (self.files, self.files_after, "data files"),
+            (self.nbytes, self.nbytes if self.nbytes_after is None else self.nbytes_after, "bytes"),
+        )
+        told = [f"{before:,} → {after:,} {what}" for before, after, what in counts if before != after]
+        told += [f"{self.deleted:,} files ({self.deleted_nbytes:,} bytes) off the disk"] if self.deleted else []
+        return [*told, *([self.note] if self.note else [])]

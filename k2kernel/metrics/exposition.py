@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("k2kernel.metrics")
 _SHARE_S = 1.0
+_ENDED = "ended.json"
 
 State = dict[str, Series]
 """The series of each instrument, by its name."""
@@ -111,25 +112,57 @@ def _together(instrument: Instrument, states: Iterable[State]) -> Series:
     return {labels: [across([*values]) for values in zip(*all_, strict=True)] for labels, all_ in found.items()}
 
 
+def _identity(pid: int) -> str:
+    """A process by its number and, as numbers are used again, by when it started; the number alone where it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return str(pid)
+    return f"{pid}-{stat.rpartition(')')[2].split()[19]}"
+
+
 def _share(state: State, folder: Path) -> None:
     """Put the numbers of this process where the others find them."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = {name: [[list(labels), numbers] for labels, numbers in series.items()] for name, series in state.items()}
-    _replace(folder / f"{os.getpid()}.json", json.dumps(told).encode())
+    _replace(folder / f"{_identity(os.getpid())}.json", json.dumps(_told(state)).encode())
 
 
-def _others(instruments: Sequence[Instrument], folder: Path) -> Iterator[State]:
-    """The numbers of the other processes; what one that has ended counted stays, what it was at does not."""
-    gauges = {each.name for each in instruments if isinstance(each, Gauge)}
-    for path in folder.glob("*.json"):
-        if path.stem != str(os.getpid()):
-            told = json.loads(path.read_text(encoding="utf-8"))
-            gone = set() if Path(f"/proc/{path.stem}").exists() else gauges
-            yield {
-                name: {tuple(labels): numbers for labels, numbers in series}
-                for name, series in told.items()
-                if name not in gone
-            }
+def _told(state: State) -> dict[str, list[tuple[list[str], Numbers]]]:
+    return {name: [([*labels], numbers) for labels, numbers in series.items()] for name, series in state.items()}
+
+
+def _read(path: Path) -> State:
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return {name: {tuple(labels): numbers for labels, numbers in series} for name, series in told.items()}
+
+
+def _others(instruments: Sequence[Instrument], folder: Path) -> list[State]:
+    """The numbers of the other processes. What those that have ended counted stays, in one file; what they were at does
+    not.
+    """
+    mine = _identity(os.getpid())
+    counted = [each for each in instruments if not isinstance(each, Gauge)]
+    with _locked(folder):
+        files = [path for path in folder.glob("[0-9]*.json") if path.stem != mine]
+        ended = [path for path in files if _identity(int(path.stem.partition("-")[0])) != path.stem]
+        known = _read(folder / _ENDED) if (folder / _ENDED).exists() else {}
+        if ended:
+            states = [known, *map(_read, ended)]
+            known = {each.name: _together(each, states) for each in counted}
+            _replace(folder / _ENDED, json.dumps(_told(known)).encode())
+            for path in ended:
+                path.unlink()
+        return [known, *(_read(path) for path in files if path not in ended)]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time: what has ended is not counted twice."""
+    from fcntl import LOCK_EX, flock
+
+    with (folder / "lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        yield
 
 
 @contextmanager
@@ -187,6 +220,6 @@ def _served(told: Callable[[], bytes], host: str, port: int) -> Iterator[None]:
 def _replace(path: Path, content: bytes) -> None:
     """Write a file that is never seen half done."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f".{path.name}.{os.getpid()}")
+    made = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     made.write_bytes(content)
     made.replace(path)
