@@ -1,49 +1,53 @@
-"""`python -m benchmarks`: measure everything, print a table, and write JSON where asked."""
+"""`python -m benchmarks`: measure everything, print a table, and write it as JSON and as the README shows it."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from benchmarks import appends, data, http, ingest, joins, queries, replay, streams, workers
-from benchmarks.report import HEADING, Report
+from benchmarks import appends, contest, data, http, queries, replay, streams, workers
+from benchmarks.contest import Contest
+from benchmarks.report import Report
 
-PARTS = ("ingest", "workers", "queries", "joins", "replay", "http", "appends", "streams")
+PARTS = ("contest", "appends", "queries", "replay", "workers", "http", "streams")
 
 
 def main() -> None:
-    """Parse the arguments and run the parts in order; the queries run over what the ingest left."""
+    """Parse the arguments and run the parts in order; those after the contest use the lake that it leaves."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows of the CSV that is ingested")
-    parser.add_argument("--rounds", type=int, default=3, help="ingests of each contender; medians count")
-    parser.add_argument("--commits", type=int, default=appends.COMMITS, help="small appends")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each contender; medians count")
+    parser.add_argument("--commits", type=int, default=contest.COMMITS, help="small appends")
     parser.add_argument("--seconds", type=float, default=http.SECONDS, help="load on each route of the server")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="leave out the other parts")
     parser.add_argument("--folder", type=Path, default=Path(".bench"), help="where files are made and kept")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--engines", type=Path, default=Path(sys.executable), help="a Python that has their libraries")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, not to the folder's figures.json")
     chosen = parser.parse_args()
-    report = Report(chosen.rows)
     folder = chosen.folder.resolve()
-    home = folder / f"lake-{chosen.rows}"
-    print(f"{chosen.rows:,} rows; medians after a warm-up; 'ratio' is k2kernel over DuckDB\n\n{HEADING}")
-    if "ingest" in chosen.only:
-        ingest.measure(report, data.csv(folder, chosen.rows), home, chosen.rounds)
-    if "workers" in chosen.only:
-        workers.measure(report, data.csv(folder, chosen.rows), folder, chosen.rounds)
-    if "queries" in chosen.only:
-        queries.measure(report, home)
-    if "joins" in chosen.only:
-        joins.measure(report, folder)
-    if "replay" in chosen.only:
-        replay.measure(report, home)
-    if "http" in chosen.only:
-        http.measure(report, home, chosen.seconds)
-    if "appends" in chosen.only:
-        appends.measure(report, folder, chosen.commits)
-    if "streams" in chosen.only:
-        streams.measure(report, folder, min(chosen.rows, streams.ROWS))
-    if chosen.json:
-        report.write(chosen.json)
+    report = Report(chosen.rows, chosen.rounds)
+    try:
+        _measure(report, folder, chosen)
+    finally:
+        (folder / "figures.md").write_text(report.markdown(), encoding="utf-8")
+        report.write(chosen.json or folder / "figures.json")
+    print(f"\n{report.markdown()}")
+
+
+def _measure(report: Report, folder: Path, chosen: argparse.Namespace) -> None:
+    home, csv = contest.home(folder, chosen.rows), data.csv(folder, chosen.rows)
+    parts = {
+        "contest": lambda: Contest(report, folder, chosen.engines.absolute()).measure(chosen.rounds, chosen.commits),
+        "appends": lambda: appends.measure(report, folder, chosen.commits),
+        "queries": lambda: queries.measure(report, home),
+        "replay": lambda: replay.measure(report, home),
+        "workers": lambda: workers.measure(report, csv, folder, chosen.rounds),
+        "http": lambda: http.measure(report, home, chosen.seconds),
+        "streams": lambda: streams.measure(report, folder, min(chosen.rows, streams.ROWS)),
+    }
+    for name in chosen.only:
+        parts[name]()
 
 
 if __name__ == "__main__":

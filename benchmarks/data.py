@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 PROFILE = "k2-trades"
 VENUE = "XNYS"
 SESSIONS = [date(2024, 3, day) for day in (4, 5, 6, 7, 8)]
+SESSION, START = SESSIONS[1], datetime(2024, 3, 5, 15, 0, tzinfo=UTC)
+"""The session that is asked about, and an instant in it."""
 SYMBOLS = 100
 BUSY, QUIET = "S001", "S050"
 """The symbol with most trades (about a seventh of them), and one in the middle."""
@@ -67,6 +70,24 @@ SELECT
     NULL AS corrects
 FROM priced ORDER BY i
 """
+
+EVENTS = 100_000
+_EVENTS = """
+SELECT 'S001' AS symbol, 'XNYS' AS venue, NULL::VARCHAR AS exec_venue, DATE '2024-03-04' AS session,
+    make_timestamptz(1709562600000000 + 1000 * (hash(i, $seed) % 23400000)::BIGINT) AS ts_event, 'venue' AS clock,
+    NULL::BIGINT AS ts_event_ns, NULL::TIMESTAMPTZ AS ts_recv, NULL::BIGINT AS ts_recv_ns, i AS sequence,
+    (20 + (hash(i) % 200) / 100)::DECIMAL(18, 8) AS {price}, 100::DECIMAL(18, 8) AS {size},
+    repeat('0', 64) AS source, i AS source_offset
+FROM range($rows) AS numbers(i) ORDER BY ts_event, sequence
+"""
+
+
+def events(price: str, size: str, seed: int) -> pa.Table:
+    """`EVENTS` events of one instrument's session with a price and a size, in total order; in ms, so that some tie."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        text = _EVENTS.format(price=price, size=size)
+        return connection.sql(text, params={"rows": EVENTS, "seed": seed}).to_arrow_table()
 
 
 def csv(folder: Path, rows: int, sessions: int = len(SESSIONS)) -> Path:

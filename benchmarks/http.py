@@ -26,8 +26,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 import k2kernel as k2
-from benchmarks.data import BUSY, QUIET, SESSIONS
-from benchmarks.queries import START
+from benchmarks.data import BUSY, QUIET, SESSIONS, START
 from benchmarks.report import OURS, Measure, Report
 
 CONNECTIONS, SECONDS = 8, 60.0

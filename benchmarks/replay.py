@@ -1,7 +1,4 @@
-"""Replay: batches beside DuckDB's own sorted reader, callbacks, the spacing of a paced stream, and its controls.
-
-Both readers deliver all rows in the total order with all columns; DuckDB is given the memory that a replay may take.
-"""
+"""Replay: callbacks, the spacing of a paced stream, and its controls."""
 
 from __future__ import annotations
 
@@ -12,28 +9,19 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import duckdb
-
 import k2kernel as k2
-from benchmarks.queries import SESSION, START, parquet_files
-from benchmarks.report import DUCKDB, OURS, Measure, Report
+from benchmarks.data import SESSION, START
+from benchmarks.report import OURS, Measure, Report
 
 CALLBACKS = 300_000
 SPACING_MS = 5.0
 CONTROL_MS = 50.0
 SPEEDS = (1, 10, 100)
 
-_SORTED = """
-SELECT 'trades' AS kind, * FROM read_parquet($files, hive_partitioning=false)
-ORDER BY ts_event, venue, symbol, sequence, source, source_offset
-"""
-
 
 def measure(report: Report, home: Path) -> None:
     """The figures of replay over the lake at `home`."""
     workbench = k2.connect(home)
-    speed = {OURS: _rate(report.rows, lambda: _batches(workbench)), DUCKDB: _rate(report.rows, lambda: _duckdb(home))}
-    report.add(Measure("replay in batches", "rows/s", speed, least=0.5 * speed[DUCKDB]))
     called = {OURS: _rate(report.rows, lambda: _callbacks(workbench))}
     report.add(Measure("replay by callbacks", "events/s", called, least=CALLBACKS))
     for pace in SPEEDS:
@@ -50,10 +38,6 @@ def _rate(rows: int, work: Callable[[], int]) -> float:
     return rows / (time.perf_counter() - start)
 
 
-def _batches(workbench: k2.Workbench) -> int:
-    return sum(batch.num_rows for batch in workbench.replay(kinds=("trades",)).batches())
-
-
 def _callbacks(workbench: k2.Workbench) -> int:
     seen = 0
 
@@ -63,13 +47,6 @@ def _callbacks(workbench: k2.Workbench) -> int:
 
     workbench.replay(kinds=("trades",)).run(on_trade=count)
     return seen
-
-
-def _duckdb(home: Path) -> int:
-    with duckdb.connect(config={"memory_limit": "2GB", "temp_directory": str(home.with_name("spill"))}) as connection:
-        connection.execute("SET enable_progress_bar = false")
-        reader = connection.sql(_SORTED, params={"files": parquet_files(home)}).to_arrow_reader(65_536)
-        return sum(batch.num_rows for batch in reader)
 
 
 def _spacing_ms(workbench: k2.Workbench, pace: int, seconds: float = 8.0) -> float:

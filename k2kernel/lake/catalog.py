@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, 
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform
-from sqlalchemy import make_url, select
+from sqlalchemy import Select, bindparam, make_url, select
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, SQLAlchemyError
 
 from k2kernel.errors import (
@@ -225,14 +226,21 @@ def table_properties(table: Table, row_group_rows: int) -> dict[str, str]:
 
 def metadata_location(catalog: Catalog, name: str) -> str | None:
     """Where a table's metadata is now, by one cheap question; None where the catalog has no such question."""
-    from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+    from pyiceberg.catalog.sql import SqlCatalog
 
     if not isinstance(catalog, SqlCatalog):
         return None
-    wanted = select(IcebergTables.metadata_location).where(
-        IcebergTables.catalog_name == catalog.name,
-        IcebergTables.table_namespace == NAMESPACE,
-        IcebergTables.table_name == name,
-    )
     with catalog.engine.connect() as connection:
-        return connection.execute(wanted).scalar()
+        return connection.execute(_location(), {"catalog": catalog.name, "name": name}).scalar()
+
+
+@cache
+def _location() -> Select[str | None]:
+    """Made once: making it takes three times as long as running it, and every read asks twice."""
+    from pyiceberg.catalog.sql import IcebergTables
+
+    return select(IcebergTables.metadata_location).where(
+        IcebergTables.catalog_name == bindparam("catalog"),
+        IcebergTables.table_namespace == NAMESPACE,
+        IcebergTables.table_name == bindparam("name"),
+    )

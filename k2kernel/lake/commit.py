@@ -85,6 +85,8 @@ def describe_files(table: Table, paths: Sequence[str]) -> list[DataFile]:
     """The manifest entries of Parquet files, with the statistics of their footers."""
     from pyiceberg.io.pyarrow import parquet_file_to_data_file
 
+    if not paths:
+        return []
     metadata = _lenient(table.metadata)
     return [parquet_file_to_data_file(table.io, metadata, path) for path in paths]
 
