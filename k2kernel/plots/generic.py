@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import InvalidParameter, MissingExtra, listed
+from k2kernel.errors import InvalidParameter, extra, listed
 from k2kernel.plots.candles import drawn
 from k2kernel.plots.drawing import FONTS, HEIGHT, WIDTH, heading, holoviews, some, states, thin
 
@@ -35,10 +35,8 @@ def _plain(frame: pl.DataFrame, result: Result, kind: str) -> Any:
     import polars as pl
 
     holoviews()
-    try:
+    with extra("notebook", "hvPlot"):
         from hvplot.plotting.core import hvPlotTabularPolars
-    except ImportError as exc:
-        raise MissingExtra("hvPlot", "notebook") from exc
     zone = result.zone or "UTC"
     frame = frame.with_columns(
         pl.selectors.decimal().cast(pl.Float64),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.cached import cached_property
-from k2kernel.errors import InvalidPosition, MissingExtra
+from k2kernel.errors import InvalidPosition, extra
 from k2kernel.html import table
 from k2kernel.query.connection import Database, Query, Reading, Told
 from k2kernel.query.display import Shown, shown
@@ -99,10 +99,8 @@ class Result:
 
     def to_pandas(self) -> pd.DataFrame:
         """All rows as a pandas frame; decimals and dates stay Python objects, exact."""
-        try:
+        with extra("notebook", "pandas"):
             import pandas  # noqa: F401, ICN001 - Arrow asks for it
-        except ImportError as exc:
-            raise MissingExtra("pandas", "notebook") from exc
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 
