@@ -6,6 +6,7 @@ ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 COPY pyproject.toml uv.lock README.md CHANGELOG.md LICENSE ./
 COPY k2kernel k2kernel
 COPY panel_apps panel_apps
+COPY notebooks notebooks
 RUN uv sync --frozen --no-editable --extra app --extra kafka --extra notebook --extra postgres --extra s3
 
 FROM python:3.11.14-slim-bookworm

@@ -38,7 +38,8 @@ An error holds facts as attributes; its sentence ends in what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
@@ -333,3 +334,12 @@ class MissingExtra(K2Error):
     def __init__(self, what: str, extra: str) -> None:
         self.what, self.extra = what, extra
         super().__init__(f"{what} is not installed", f'Install it with: pip install "k2kernel[{extra}]"')
+
+
+@contextmanager
+def extra(name: str, what: str) -> Iterator[None]:
+    """Imports of the extra `name`: MissingExtra, in the words of `what`, where it is not installed."""
+    try:
+        yield
+    except ImportError as exc:
+        raise MissingExtra(what, name) from exc

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from k2kernel import Settings
-from k2kernel.errors import K2Error, MissingExtra
+from k2kernel.errors import K2Error, extra
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,13 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(settings: Settings) -> None:
-    try:
+    with extra("app", "The server"):
         import uvicorn
 
         from panel_apps.api import keys
         from panel_apps.app import make
-    except ImportError as exc:
-        raise MissingExtra("the server", "app") from exc
     found, made = keys.load(settings)
     address = f"http://{settings.http_host}:{settings.http_port}"
     _say(f"k2kernel serves {settings.home} at {address}, routes at {address}/docs")
@@ -58,8 +56,8 @@ def _serve(settings: Settings) -> None:
 
 
 def _print_key(name: str) -> None:
-    from panel_apps.api.keys import digest_of, new_key
-
+    with extra("app", "The server"):
+        from panel_apps.api.keys import digest_of, new_key
     made = new_key()
     sys.stdout.write(f"{made}\n")
     _say(f'[{name}]\nsha256 = "{digest_of(made)}"\n# tables = ["trades"]\n# rows = 100000')

@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,14 @@ def test_every_command_is_named() -> None:
 def test_every_verb_of_the_workbench_is_named() -> None:
     verbs = [name for name, _ in inspect.getmembers(k2.Workbench, inspect.isfunction) if name[0] != "_"]
     assert not [verb for verb in verbs if not re.search(rf"wb\.{verb}\b", README)]
+
+
+def test_every_extra_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = re.findall(
+        r"^\| `(\w+)` \|", README.partition("| extra | for |")[2].partition("\n\n")[0], flags=re.MULTILINE
+    )
+    assert sorted(named) == sorted(project["optional-dependencies"].keys() - {"dev"})
 
 
 def test_the_two_commands_are_make_targets() -> None:

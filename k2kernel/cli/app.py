@@ -78,3 +78,18 @@ def version() -> None:
     from k2kernel import __version__
 
     typer.echo(__version__)
+
+
+def _version_first(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version_first, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Take what may stand before a command."""

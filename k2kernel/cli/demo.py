@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -144,8 +146,9 @@ def _next(bench: Workbench, busiest: dict[str, Any] | None) -> None:
     venue = busiest["venue"] if busiest else "XASX"
     session = busiest["session"] if busiest else "2014-03-10"
     folder = str(bench.settings.home)
-    home = f" --home {folder}" if bench.settings.home.name != ".k2" else ""
+    home = "" if bench.settings.home == type(bench.settings)().home else f" --home {folder}"
     call = f"k2.connect({folder!r}).trades({symbol!r}, venue={venue!r}, limit=5)"
+    programs = _programs()
     _say("Next")
     for line in (
         f"k2 query bars {symbol} 5m -v {venue} --session {session}{home}",
@@ -155,7 +158,15 @@ def _next(bench: Workbench, busiest: dict[str, Any] | None) -> None:
         "k2 ingest FILE --profile NAME    # your own files",
         f'python -c "import k2kernel as k2; print({call})"',
     ):
-        typer.echo(f"  .venv/bin/{line}")
+        typer.echo(f"  {programs}{line}")
+
+
+def _programs() -> str:
+    """The folder of our programs as it is written before them; nothing where the PATH leads there."""
+    folder, here = Path(sys.executable).parent, Path.cwd()
+    if shutil.which("k2") == str(folder / "k2"):
+        return ""
+    return f"{folder.relative_to(here) if folder.is_relative_to(here) else folder}/"
 
 
 def _plain(price: Any) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,15 +16,8 @@ from k2kernel.errors import K2Error, LakeNotFound
 if TYPE_CHECKING:
     from k2kernel.workbench import Workbench
 
-_CORE = ("duckdb", "polars", "pyarrow", "pyiceberg", "prometheus-client")
-_EXTRAS = {
-    "kafka": ("confluent-kafka", "fastavro"),
-    "notebook": ("jupyterlab", "ipywidgets", "papermill", "hvplot"),
-    "app": ("panel", "uvicorn"),
-    "postgres": ("psycopg",),
-    "s3": ("fsspec",),
-    "spark": ("pyspark-client", "sqlglot"),
-}
+_REQUIREMENT = re.compile(r"([\w.-]+).*?(?:; extra == ['\"](\w+)['\"])?")
+_FOR_DEVELOPERS = "dev"
 
 
 @dataclass(frozen=True)
@@ -68,11 +62,30 @@ def _lake(bench: Workbench) -> Iterator[_Finding]:
 
 
 def _packages() -> Iterator[_Finding]:
-    for name in _CORE:
-        yield _Finding("ok", name, version(name))
-    for extra, names in _EXTRAS.items():
-        for name in names:
-            try:
-                yield _Finding("ok", name, version(name))
-            except PackageNotFoundError:
-                yield _Finding("--", name, f'not installed: pip install "k2kernel[{extra}]"')
+    """The versions of what is always there, and whether each extra is."""
+    for extra, names in _declared().items():
+        missing = [name for name in names if not _installed(name)]
+        if not extra:
+            yield from (_Finding("ok", name, version(name)) for name in names)
+        elif missing:
+            yield _Finding("--", f"extra {extra}", f'{", ".join(missing)} missing: pip install "k2kernel[{extra}]"')
+        else:
+            yield _Finding("ok", f"extra {extra}", "installed")
+
+
+def _declared() -> dict[str, list[str]]:
+    """The packages that ours asks for by the extra, `""` for those that every installation has."""
+    found: dict[str, list[str]] = {}
+    for each in requires("k2kernel") or []:
+        declared = _REQUIREMENT.fullmatch(each)
+        if declared and declared[2] != _FOR_DEVELOPERS:
+            found.setdefault(declared[2] or "", []).append(declared[1])
+    return found
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True

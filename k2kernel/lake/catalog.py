@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import finalize
 
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, RESTError, TableAlreadyExistsError
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
@@ -19,6 +20,7 @@ from k2kernel.errors import (
     CatalogMoved,
     CatalogUnreachable,
     LakeNotFound,
+    MissingExtra,
     MovedLake,
     StorageFault,
     UnknownTable,
@@ -53,6 +55,8 @@ def connect(settings: Settings, create: bool) -> Catalog:
     try:
         return _connect_rest(settings) if settings.catalog_url.startswith("http") else _connect_sql(settings)
     except (OSError, ImportError, SQLAlchemyError, RESTError, ValueError) as exc:
+        if isinstance(exc, ImportError) and exc.name == "psycopg":
+            raise MissingExtra("psycopg", "postgres") from None
         # The message of a driver may repeat the URI, and with it a password: only its kind is passed on.
         raise CatalogUnreachable(settings.catalog_url.partition(":")[0], type(exc).__name__) from None
 
@@ -99,11 +103,16 @@ def _connect_rest(settings: Settings) -> Catalog:
 def _connect_sql(settings: Settings) -> Catalog:
     from pyiceberg.catalog.sql import SqlCatalog
 
+    def opened() -> Catalog:
+        catalog = SqlCatalog(_NAME, **_properties(settings))
+        finalize(catalog, catalog.engine.dispose)
+        return catalog
+
     # Processes that make the catalog at once: each of its two tables may be found made by another just then.
     for _ in _CATALOG_TABLES:
         with suppress(OperationalError):
-            return SqlCatalog(_NAME, **_properties(settings))
-    return SqlCatalog(_NAME, **_properties(settings))
+            return opened()
+    return opened()
 
 
 def _properties(settings: Settings) -> dict[str, str]:
@@ -118,12 +127,15 @@ def load_table(catalog: Catalog, name: str, settings: Settings) -> IcebergTable:
     """The table as it is committed now; one that the lake is older than is made.
 
     UnknownTable where there is none of that name, LakeNotFound where the catalog is of something else, CatalogMoved
-    where the tables have gone to another one, MovedLake where they are not in the warehouse.
+    where the tables have gone to another one, MovedLake where they are not in the warehouse, StorageFault where it does
+    not answer.
     """
     try:
         table = catalog.load_table((NAMESPACE, name))
     except FileNotFoundError as exc:
         raise _gone(str(exc.filename or exc), settings) from exc
+    except OSError as exc:
+        raise StorageFault(settings.warehouse_path, exc.strerror or str(exc)) from exc
     except NoSuchTableError as exc:
         check_moved(catalog)
         if not catalog.namespace_exists(NAMESPACE):

@@ -26,7 +26,7 @@ from k2kernel.lake.repeats import Repeats
 from k2kernel.lake.replacing import Replacement
 from k2kernel.lake.rollback import Rollback, publish, roll, sources_only_in, undo_tag
 from k2kernel.lake.turns import Turns
-from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids
+from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids, storing
 from k2kernel.schemas import TABLES, declared
 from k2kernel.times import AsOf, from_ns
 
@@ -63,7 +63,8 @@ class Lake:
         """
         catalog = connect(settings, create)
         if create:
-            create_tables(catalog, settings)
+            with storing(settings.warehouse_path):
+                create_tables(catalog, settings)
         return cls(settings, catalog)
 
     def close(self) -> None:

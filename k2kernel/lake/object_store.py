@@ -8,7 +8,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import MissingExtra
+from k2kernel.errors import extra
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -35,10 +35,8 @@ def file_system(settings: Settings) -> AbstractFileSystem:
     """The warehouse, for `register_filesystem`: DuckDB compares beginnings of paths, and `..` may hide another bucket,
     so each path is looked at again here.
     """
-    try:
+    with extra("s3", "fsspec"):
         from fsspec.implementations.arrow import ArrowFSWrapper
-    except ImportError as exc:
-        raise MissingExtra("fsspec", "s3") from exc
     from pyarrow.fs import S3FileSystem
 
     inside = settings.warehouse_path.removeprefix(SCHEME) + "/"

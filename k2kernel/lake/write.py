@@ -194,7 +194,7 @@ class Writer:
             f"FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {self._settings.row_group_rows}, "
             f"FIELD_IDS {_duckdb_struct(ids)}"
         )
-        with _storing(location), _writable(table.io, location) as target:
+        with storing(location), _writable(table.io, location) as target:
             cursor.execute(f"COPY ({query}) TO $copy_to ({options})", {**values, "copy_to": target})
             nbytes = Path(target).stat().st_size
         METRICS.written_files.inc()
@@ -221,8 +221,8 @@ def _parts(found: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:
 
 
 @contextmanager
-def _storing(location: str) -> Iterator[None]:
-    """StorageFault where the file cannot be written, with the reason that the system gave."""
+def storing(location: str) -> Iterator[None]:
+    """StorageFault where what is at `location` cannot be used, with the reason that the system gave."""
     import duckdb
 
     try:

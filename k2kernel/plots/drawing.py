@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from k2kernel import html
-from k2kernel.errors import K2Error, MissingExtra
+from k2kernel.errors import K2Error, extra
 from k2kernel.query.hours import SPOKEN
 from k2kernel.workbench import View, Workbench
 
@@ -39,10 +39,8 @@ return tick.toLocaleString("en", {minimumFractionDigits: digits, maximumFraction
 
 def holoviews() -> Any:
     """HoloViews with its Bokeh backend, ready to show in a notebook."""
-    try:
+    with extra("notebook", "HoloViews"):
         import holoviews as hv
-    except ImportError as exc:
-        raise MissingExtra("HoloViews", "notebook") from exc
     if hv.Store.current_backend != "bokeh" or not hv.extension._loaded:  # noqa: SLF001 - it does not tell otherwise
         hv.extension("bokeh", logo=False, inline=True)  # a notebook needs no network to show it
     return hv

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import InvalidParameter, MissingExtra, listed
+from k2kernel.errors import InvalidParameter, extra, listed
 from k2kernel.plots.axis import Axis
 from k2kernel.plots.candles import drawn
 from k2kernel.plots.drawing import DOWN, SERIES, UP, dressed, heading, holoviews, line, placed, some, states, thin
@@ -143,10 +143,8 @@ def _plain(asked: _Asked, zone: str) -> Any:
     import polars as pl
 
     holoviews()
-    try:
+    with extra("notebook", "hvPlot"):
         from hvplot.plotting.core import hvPlotTabularPolars
-    except ImportError as exc:
-        raise MissingExtra("hvPlot", "notebook") from exc
     times = pl.selectors.datetime(time_zone="*").dt.convert_time_zone(zone).dt.replace_time_zone(None)
     frame = asked.frame.with_columns(times, pl.selectors.date().cast(pl.String))
     look: dict[str, Any] = {

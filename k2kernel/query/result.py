@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from k2kernel.cached import cached_property
-from k2kernel.errors import InvalidPosition, MissingExtra
+from k2kernel.errors import InvalidPosition, extra
 from k2kernel.html import states
 from k2kernel.query.connection import Database, Query, Told
 from k2kernel.query.display import Shown, shown
@@ -109,10 +109,8 @@ class Result:
 
     def to_pandas(self) -> pd.DataFrame:
         """All rows as a pandas frame; decimals and dates stay Python objects, exact."""
-        try:
+        with extra("notebook", "pandas"):
             import pandas  # noqa: F401, ICN001 - Arrow asks for it
-        except ImportError as exc:
-            raise MissingExtra("pandas", "notebook") from exc
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from k2kernel.cached import cached_property
-from k2kernel.errors import InvalidParameter, MissingExtra, QueryError
+from k2kernel.errors import InvalidParameter, QueryError, extra
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.engines import DuckDB, Plan
 from k2kernel.query.result import Result
@@ -43,7 +43,8 @@ class Spark:
         """The answer, which Spark computes as a whole for each terminal: memory grows with its rows."""
         if not plan.statement.references or _describes(plan):
             return self._here.result(plan)
-        from k2kernel.query.dialect import to_spark
+        with extra("spark", "sqlglot"):
+            from k2kernel.query.dialect import to_spark
 
         schema = self._here.schema(plan)
         rows = partial(self._rows, to_spark(plan, self._settings.spark_catalog), schema)
@@ -66,12 +67,10 @@ class Spark:
         url = self._settings.spark_url
         if url is None:
             raise InvalidParameter("spark_url", None, "is not set", "Set K2_SPARK_URL, such as sc://127.0.0.1:15002")
-        try:
+        with extra("spark", "Spark Connect"):
             from pyspark.errors import PySparkException
             from pyspark.sql.connect.client.retries import DefaultPolicy
             from pyspark.sql.connect.session import SparkSession
-        except ImportError as exc:
-            raise MissingExtra("Spark Connect", "spark") from exc
         try:
             session = SparkSession(url.get_secret_value())
             session.client.set_retry_policies([DefaultPolicy(max_retries=4, max_backoff=1_000)])  # not ten minutes

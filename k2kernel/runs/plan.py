@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from k2kernel.calendars import Venue, opening_hours, venue
-from k2kernel.errors import FileFault, InvalidParameter, MissingExtra, listed, meant
+from k2kernel.errors import FileFault, InvalidParameter, extra, listed, meant
 from k2kernel.times import NS, parse_duration
 
 CATCH_UP = ("last", "all", "none")
@@ -138,10 +138,8 @@ def _zone(job: Job) -> ZoneInfo:
 
 def _cron(job: Job, zone: ZoneInfo) -> Any:
     """APScheduler's trigger, which counts weekdays from Monday where cron counts from Sunday."""
-    try:
+    with extra("notebook", "APScheduler"):
         from apscheduler.triggers.cron import CronTrigger
-    except ImportError as exc:
-        raise MissingExtra("APScheduler", "notebook") from exc
     parts = job.when.split()
     if len(parts) == 5 and parts[2] != "*" and parts[4] != "*":
         raise InvalidParameter(

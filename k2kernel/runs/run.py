@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import FileFault, InvalidParameter, MissingExtra, listed, meant
+from k2kernel.errors import FileFault, InvalidParameter, extra, listed, meant
 from k2kernel.html import Listing
 from k2kernel.metrics import METRICS
 from k2kernel.runs.record import RECORD, Run, digest, packages, said
@@ -156,10 +156,8 @@ def _report(folder: Path) -> Any:
 
 def _declared(path: Path) -> dict[str, Any]:
     """The parameters that a notebook declares, with their defaults as Python text."""
-    try:
+    with extra("notebook", "papermill"):
         from papermill import inspect_notebook
-    except ImportError as exc:
-        raise MissingExtra("papermill", "notebook") from exc
     if not path.is_file() or path.suffix != ".ipynb":
         raise FileFault(str(path), "is no notebook", "Give the path of an .ipynb file")
     return {name: facts["default"] for name, facts in inspect_notebook(str(path)).items()}

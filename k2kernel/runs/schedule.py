@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
-from k2kernel.errors import K2Error, MissingExtra
+from k2kernel.errors import K2Error, extra
 from k2kernel.metrics import METRICS
 from k2kernel.runs.plan import Job, Times
 from k2kernel.runs.record import Run, packages
@@ -62,10 +62,8 @@ class Schedule:
 
     def run(self) -> None:
         """Do each job when it is due, at most one run of each at a time, until `stop`."""
-        try:
+        with extra("notebook", "APScheduler"):
             from apscheduler.schedulers.background import BackgroundScheduler
-        except ImportError as exc:
-            raise MissingExtra("APScheduler", "notebook") from exc
         scheduler = BackgroundScheduler(timezone=UTC)
 
         def turn(job: Job) -> None:

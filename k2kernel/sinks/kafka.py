@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
-from k2kernel.errors import InvalidParameter, MissingExtra, StreamFault
+from k2kernel.errors import InvalidParameter, StreamFault, extra
 from k2kernel.schemas import RECEIVED, TABLES
 from k2kernel.sinks.files import ParquetSink
 from k2kernel.wire import Registry, Topic, encode
@@ -277,10 +277,8 @@ def _headers(rows: pl.DataFrame) -> list[list[tuple[str, bytes]]]:
 
 
 def _client(config: dict[str, Any]) -> Any:
-    try:
+    with extra("kafka", "confluent-kafka"):
         from confluent_kafka import Producer as Client
-    except ImportError as exc:
-        raise MissingExtra("confluent-kafka", "kafka") from exc
     return Client(config, logger=_LOG)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
-from k2kernel.errors import InvalidParameter, MissingExtra, StreamFault
+from k2kernel.errors import InvalidParameter, StreamFault, extra
 from k2kernel.wire import Topic
 
 if TYPE_CHECKING:
@@ -278,8 +278,6 @@ def _is_ours(name: str) -> bool:
 
 
 def _client(config: dict[str, Any]) -> Any:
-    try:
+    with extra("kafka", "confluent-kafka"):
         from confluent_kafka import Consumer
-    except ImportError as exc:
-        raise MissingExtra("confluent-kafka", "kafka") from exc
     return Consumer(config, logger=_LOG)

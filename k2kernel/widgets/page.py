@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from k2kernel.errors import MissingExtra
+from k2kernel.errors import extra
 
 STYLE = "font-family:var(--jp-code-font-family,monospace);font-size:12px;line-height:1.5"
 
@@ -38,8 +38,6 @@ def button(icon: str, tip: str, work: Callable[..., object], *given: object) -> 
 
 def ipywidgets() -> Any:
     """The library; MissingExtra where it is not installed."""
-    try:
+    with extra("notebook", "ipywidgets"):
         import ipywidgets as library
-    except ImportError as exc:
-        raise MissingExtra("ipywidgets", "notebook") from exc
     return library

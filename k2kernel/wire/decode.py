@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from k2kernel.errors import MissingExtra
+from k2kernel.errors import extra
 from k2kernel.wire.encode import HEADER, MAGIC, Unsupported, content
 from k2kernel.wire.walk import sound
 
@@ -113,10 +113,8 @@ def _varint(number: int) -> bytes:
 
 def _problem(schema: Mapping[str, Any], value: bytes) -> str | None:
     """Why one message cannot be read, or None."""
-    try:
+    with extra("kafka", "fastavro"):
         import fastavro
-    except ImportError as exc:
-        raise MissingExtra("fastavro", "kafka") from exc
     source = io.BytesIO(value[HEADER.size :])
     try:
         fastavro.schemaless_reader(source, dict(schema), None)

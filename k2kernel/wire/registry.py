@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from k2kernel.errors import MissingExtra, StreamFault
+from k2kernel.errors import StreamFault, extra
 from k2kernel.wire.topics import subject
 
 if TYPE_CHECKING:
@@ -119,8 +119,6 @@ def _incompatible(name: str, problem: object) -> StreamFault:
 
 
 def _client() -> httpx.Client:
-    try:
+    with extra("kafka", "httpx"):
         import httpx
-    except ImportError as exc:
-        raise MissingExtra("httpx", "kafka") from exc
     return httpx.Client(timeout=_TIMEOUT_S, headers={"Content-Type": "application/vnd.schemaregistry.v1+json"})
