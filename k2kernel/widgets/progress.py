@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any, Self
 
+from k2kernel.ingest.progress import amount
 from k2kernel.widgets.page import OnPage, ipywidgets
 
 
@@ -22,8 +23,11 @@ class IngestProgress(OnPage):
 
     @property
     def text(self) -> str:
-        """Each pass, and how many bytes of it are done."""
-        lines = (f"{phase} {PurePath(file).name}: {_bytes(self._done[file, phase][0])}" for file, phase in self._done)
+        """Each pass, and how much of it is done."""
+        lines = (
+            f"{phase} {PurePath(file).name}: {amount(phase, done, 0)}"
+            for (file, phase), (done, _) in self._done.items()
+        )
         return "\n".join(lines) or "nothing loaded"
 
     def __enter__(self) -> Self:
@@ -46,7 +50,7 @@ class IngestProgress(OnPage):
         bar, said = self._bars.get(key) or self._add(key, total)
         if total:
             bar.value = done / total
-        said.value = f"{_bytes(done)} of {_bytes(total)}" if total else _bytes(done)
+        said.value = amount(phase, done, total)
 
     def _add(self, key: tuple[str, str], total: int) -> tuple[Any, Any]:
         w = ipywidgets()
@@ -57,7 +61,3 @@ class IngestProgress(OnPage):
         self._bars[key] = (bar, said)
         self.box.children = (*self.box.children, w.HBox([name, bar, said]))
         return bar, said
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count:,} bytes"
