@@ -46,7 +46,7 @@ def measure(report: Report, folder: Path, rows: int = ROWS) -> None:
         if not verdict.ok:
             raise SystemExit(str(verdict))
     finally:
-        servers.down()
+        servers.down(delete=True)
 
 
 def _against(report: Report, name: str, ours: float, bare: float, least: float = 0) -> None:

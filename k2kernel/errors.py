@@ -53,6 +53,12 @@ def listed(names: Iterable[object], none: str = "none", most: int = 20) -> str:
     return ", ".join(texts[:most]) + more
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`; `1 batch`, `2 batches`."""
+    ending = "" if count == 1 else "es" if noun.endswith(("ch", "s", "x")) else "s"
+    return f"{count:,} {noun}{ending}"
+
+
 def meant(name: str, known: Iterable[str]) -> str:
     """`Did you mean a, b? ` for the known names that are spelled like `name`, or nothing."""
     from difflib import get_close_matches
@@ -89,7 +95,7 @@ class InvalidParameter(K2Error):
 
     def __init__(self, parameter: str, value: object, problem: str, remedy: str = "") -> None:
         self.parameter, self.value = parameter, value
-        super().__init__(f"{parameter}={value!r}: {problem}", remedy)
+        super().__init__(f"{parameter if value is None else f'{parameter}={value!r}'}: {problem}", remedy)
 
 
 class AmbiguousSymbol(InvalidParameter):

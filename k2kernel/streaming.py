@@ -5,20 +5,77 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import InvalidParameter
+from k2kernel.schemas import KINDS
 
 if TYPE_CHECKING:
     from k2kernel.config import Settings
     from k2kernel.ingest import Progress
     from k2kernel.ingest.publish import Sent
     from k2kernel.ingest.stream import Stream
-    from k2kernel.lake import Lake
+    from k2kernel.lake import Claim, Lake
     from k2kernel.profiles import Profile
     from k2kernel.query import Result
-    from k2kernel.sinks.kafka import Producer
+    from k2kernel.sinks.kafka import Producer, Published
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a table has a partition (`source`, topic/number): from `start` to before `end` (None: nothing of it), by
+    the last commit of `writer`. The brokers hold messages before `latest`, so it is so many `behind`; None where no
+    brokers are set.
+    """
+
+    table: str
+    source: str
+    start: int | None
+    end: int | None
+    latest: int | None
+    behind: int | None
+    writer: str | None
+
+
+def positions(lake: Lake | None, settings: Settings) -> list[Position]:
+    """How far the tables have each partition that they have something of, or that a stream would find something in.
+
+    StreamFault where brokers are set and do not answer.
+    """
+    claims = {each.source: each for kind in KINDS if lake is not None for each in lake.offsets(kind).values()}
+    there = {}
+    if settings.kafka_bootstrap is not None:
+        from k2kernel.sources.kafka import held
+
+        topics = {source.rpartition("/")[0] for source in claims}
+        there = {f"{topic}/{number}": ends for (topic, number), ends in held(settings.kafka_bootstrap, topics).items()}
+    used = {*claims, *(source for source, (_, latest) in there.items() if latest)}
+    return [_position(source, claims.get(source), there.get(source)) for source in sorted(used)]
+
+
+def _position(source: str, claim: Claim | None, there: tuple[int, int] | None) -> Position:
+    from k2kernel.wire import Topic
+
+    table = Topic.parse(source.rpartition("/")[0]).kind
+    start, end, writer = (None, None, None) if claim is None else (claim.start, claim.end, claim.writer)
+    if there is None:
+        return Position(table, source, start, end, None, None, writer)
+    low, latest = there
+    return Position(table, source, start, end, latest, max(0, latest - (low if end is None else end)), writer)
+
+
+def register(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
+    """Register the schema of each topic's messages, and return their ids: what producers that may not do it ask for.
+
+    StreamFault where it is not compatible with those that are registered.
+    """
+    from k2kernel.schemas import TABLES
+    from k2kernel.wire import Registry, Topic
+
+    with Registry(services(settings)[1]) as registry:
+        return {topic: registry.register(topic, TABLES[Topic.parse(topic).kind].avro) for topic in topics}
 
 
 def open_producer(settings: Settings, *, asset_class: str | None = None, **words: Any) -> Producer:
@@ -66,6 +123,21 @@ def produce(
     bar = ingest.ProgressBar() if progress is True else nullcontext(progress or ingest.silent)
     with bar as tell, open_producer(settings, **words) as producer:
         return [publish_file(lake, settings.home, path, profile, producer, wanted, tell) for path in files]
+
+
+def resend(settings: Settings, files: Iterable[Path], *, progress: bool | Progress = False) -> Published:
+    """Publish the rows of `undelivered` files again, apart from those that have arrived after all.
+
+    FileFault where one is no such file. `progress=True` shows a bar.
+    """
+    from k2kernel import ingest
+    from k2kernel.ingest.publish import deliver
+
+    bar = ingest.ProgressBar() if progress is True else nullcontext(progress or ingest.silent)
+    with bar as tell, open_producer(settings) as producer:
+        for path in files:
+            producer.resend(path)
+        return deliver(producer, "what was kept", tell)
 
 
 def open_stream(
@@ -133,6 +205,6 @@ def services(settings: Settings) -> tuple[str, str]:
     found = {"kafka_bootstrap": settings.kafka_bootstrap, "schema_registry_url": settings.schema_registry_url}
     for name, value in found.items():
         if value is None:
-            remedy = f"Set K2_{name.upper()}; `k2 services up` starts both and says how"
+            remedy = f"Set K2_{name.upper()}; `k2 services up` starts brokers and registry and says how"
             raise InvalidParameter(name, None, "is not set", remedy)
     return str(settings.kafka_bootstrap), str(settings.schema_registry_url)

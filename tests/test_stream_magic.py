@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import threading
 from pathlib import Path
@@ -25,12 +26,16 @@ def test_topics_are_taken_in_by_a_line(services: Services, tmp_path: Path) -> No
     def stream(words: str) -> object:
         return shell.run_line_magic("k2", f"stream {words}")
 
-    assert str(stream("status")) == "[]"
-    assert "7 messages in 1 batches" in str(stream("sink $topic --max-messages 7"))
-    found = stream("status")
-    assert isinstance(found, list)
-    (committed,) = found
-    assert (committed.table, committed.partition, committed.end) == ("trades", f"{topic}/0", 7)
+    def position() -> tuple[object, ...]:
+        found = stream("status $topic")
+        assert isinstance(found, list)
+        ((table, source, *ends, _),) = map(dataclasses.astuple, found)
+        assert (table, source) == ("trades", f"{topic}/0")
+        return tuple(ends)
+
+    assert position() == (None, None, 1_000, 1_000)
+    assert "7 messages in 1 batch: 7 rows into trades; 993 behind" in str(stream("sink $topic --max-messages 7"))
+    assert position() == (0, 7, 1_000, 993)
     assert "993 messages" in str(stream("sink $topic --until-end"))
     assert bench.trades(raw=True).count() == 1_000
     timer = threading.Timer(3, signal.raise_signal, [signal.SIGINT])

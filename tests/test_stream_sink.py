@@ -154,8 +154,10 @@ def test_a_retry_restores_once_and_a_drop_lets_go(feed: Feed) -> None:
     assert feed.sequences() == list(range(32))
     (left,) = feed.bench.dead_letters().open().iter_rows(named=True)
     shown = k2(feed, "stream", "dead-letter", "show", left["source"], str(left["source_offset"]))
-    assert f"raw: {b'hopeless'.hex(' ')}" in shown.stdout
-    assert k2(feed, "stream", "dead-letter", "drop").stdout.strip() == "1 dropped"
+    lines = dict(line.split(None, 1) for line in shown.stdout.splitlines() if " " in line)
+    assert (lines["raw"], lines["text"]) == (b"hopeless".hex(" "), "hopeless")
+    assert k2(feed, "stream", "dead-letter", "drop").exit_code == 2, "a choice is asked for"
+    assert k2(feed, "stream", "dead-letter", "drop", "--error", "frame").stdout.strip() == "1 dropped"
     assert feed.bench.dead_letters().open().is_empty()
     assert feed.bench.dead_letters().all()["state"].to_list().count("retried") == 2
     verdict = feed.bench.audit()
@@ -338,10 +340,27 @@ def test_a_replay_publishes_with_the_original_times(feed: Feed, services: Servic
     assert times == found
 
 
+def test_a_topic_that_was_made_anew_is_not_read_on(feed: Feed) -> None:
+    """Its first messages are below the table's end, and would be passed over for ever."""
+    feed.publish(30)
+    feed.drain()
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": feed.services.bootstrap})
+    admin.delete_topics([feed.topic], operation_timeout=30)[feed.topic].result(30)
+    wait_for(lambda: feed.topic not in admin.list_topics(timeout=10).topics)
+    feed.publish(200)
+    with pytest.raises(StreamFault, match=r"is another one than that of which offsets 0 to \d+ are in the lake"):
+        feed.drain()
+    with pytest.raises(StreamFault, match="It was made anew"):
+        feed.bench.trades(tail=True)
+    assert feed.sequences() == list(range(30))
+
+
 def test_what_is_missing_is_said(feed: Feed) -> None:
     import k2kernel as k2kernel_root
 
-    with pytest.raises(StreamFault, match="there is none of this name"):
+    with pytest.raises(StreamFault, match="does not exist"):
         feed.bench.stream(["market.none.trades.xasx"]).run(until_end=True)
     with pytest.raises(InvalidParameter, match="Set K2_KAFKA_BOOTSTRAP"):
         k2kernel_root.connect(feed.home).stream()

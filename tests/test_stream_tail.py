@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from k2kernel.errors import InvalidParameter
+from k2kernel.errors import InvalidParameter, UnknownSymbol
 from k2kernel.replay import Control, Trade
 from tests.feeds import Feed, wait_for
 from tests.streams import Services
@@ -116,5 +116,21 @@ def test_what_follows_keeps_to_what_was_asked(feed: Feed) -> None:
         if len(found) == 20:
             follow.stop()
     assert sorted(found) == list(range(4, 200, 10))
+    assert repr(follow).startswith("Follow(stopped, 10 live events, Replay(")
     with pytest.raises(InvalidParameter, match=r"limit=3: is given with follow"):
         feed.bench.replay(follow=True, limit=3)
+
+
+def test_a_symbol_that_has_no_row_yet_is_waited_for(feed: Feed) -> None:
+    feed.publish(3)  # S0, S1 and S2
+    feed.drain()
+    with pytest.raises(UnknownSymbol, match="There is no symbol 'S5'"):
+        feed.bench.replay("S5", kinds=["trades"], follow=True)
+    follow = feed.bench.replay("S5", kinds=["trades"], venue="XASX", follow=True)
+    seen = [follow.history.events]
+    feed.publish(30)
+    for event in follow:
+        seen.append(event.sequence)
+        if len(seen) == 4:
+            follow.stop()
+    assert sorted(seen) == [0, 5, 15, 25]

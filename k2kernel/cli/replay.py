@@ -44,7 +44,10 @@ def replay(
     batch_size: Annotated[int, typer.Option(help="events handed on at once")] = 65_536,
     position: Annotated[str | None, typer.Option(help="go on from here: what an equal replay said at its end")] = None,
     digest: Annotated[bool, typer.Option("--digest", help="say the digest of the events at the end")] = False,
-    to_kafka: Annotated[bool, typer.Option("--to-kafka", help="publish the events, as k2 stream produce does")] = False,
+    to_kafka: Annotated[
+        bool, typer.Option("--to-kafka", help="publish the events, with their times in headers")
+    ] = False,
+    asset_class: Annotated[str | None, typer.Option(help="word of their topics' names; default: replay")] = None,
     **words: Any,
 ) -> None:
     """Trades and quotes of several symbols in one order; at the end, on standard error, the position to go on from."""
@@ -56,7 +59,7 @@ def replay(
     for note in found.notes:
         say(note)
     if to_kafka:
-        _publish(bench, found)
+        _publish(bench, found, asset_class)
     else:
         _write(found, output)
     ran = found.ran()
@@ -64,10 +67,11 @@ def replay(
     say(f"position: {ran.position}")
 
 
-def _publish(bench: Workbench, found: Replay) -> None:
+def _publish(bench: Workbench, found: Replay, asset_class: str | None) -> None:
     from k2kernel.sinks.kafka import KafkaSink
+    from k2kernel.wire import REPLAYED
 
-    with bench.producer() as producer:
+    with bench.producer(asset_class=asset_class or REPLAYED) as producer:
         sink = KafkaSink(producer)
         found.publish(sink)
         typer.echo(str(sink.published))

@@ -22,7 +22,7 @@ app = typer.Typer(
 
 @app.command()
 def up(
-    brokers: Annotated[int, typer.Option(min=1, max=5, help="brokers of the cluster")] = 1,
+    brokers: Annotated[int | None, typer.Option(min=1, max=5, help="brokers of the cluster; default: one")] = None,
     home: Home = None,
 ) -> None:
     """Start them and print the settings that lead to them, for the shell or for `.env`."""
@@ -30,23 +30,26 @@ def up(
 
 
 @app.command()
-def down(home: Home = None) -> None:
-    """Stop them and delete their data."""
-    say("stopped" if _services(home).down() else "nothing was started")
+def down(
+    delete: Annotated[bool, typer.Option("--delete", help="delete their topics and schemas, too")] = False,
+    home: Home = None,
+) -> None:
+    """Stop them; topics, schemas and addresses stay for the next start."""
+    done = "stopped, and their data deleted" if delete else "stopped; k2 services up goes on with their data"
+    say(done if _services(home).down(delete=delete) else "nothing was started")
 
 
 @app.command()
 def status(home: Home = None) -> None:
     """What runs; exit status 1 where something does not."""
     running = _services(home).status()
-    if running is None:
-        say("nothing was started; k2 services up starts a broker and a registry")
+    if running is None or not running.processes:
+        say("nothing runs; k2 services up starts a broker and a registry")
         raise typer.Exit(1)
-    alive = {process.name: process.alive for process in running.processes}
     for process in running.processes:
-        say(f"{process.name}: {'runs' if alive[process.name] else 'ended'}, process {process.pid}, log {process.log}")
+        say(f"{process.name}: {'runs' if process.alive else 'ended'}, process {process.pid}, log {process.log}")
     _print(running)
-    raise typer.Exit(0 if all(alive.values()) else 1)
+    raise typer.Exit(0 if running.alive else 1)
 
 
 def _services(home: Path | None) -> LocalServices:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +15,12 @@ from k2kernel.cli.load import options_of
 from k2kernel.cli.options import Format, Limit
 from k2kernel.cli.output import Output, frame, records, rows, write
 from k2kernel.cli.shared import Home, say, workbench
+from k2kernel.errors import InvalidParameter
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from k2kernel.ingest.stream import Streamed
 
 app = typer.Typer(
     help="Files to Kafka, and Kafka into the lake, exactly once.",
@@ -52,13 +58,10 @@ def produce(
     bench = workbench(home)
     if resend == (profile is not None):
         raise typer.BadParameter("give --profile, or --resend")
-    with bench.producer(asset_class=asset_class, partitions=partitions, compression=compression) as producer:
-        if profile is None:
-            for path in files:
-                producer.resend(path)
-            told = producer.flush()
-            typer.echo(str(told))
-            raise typer.Exit(1 if told.failed else 0)
+    if profile is None:
+        told = bench.resend(files, progress=True)
+        typer.echo(str(told))
+        raise typer.Exit(1 if told.failed else 0)
     sent = bench.produce(
         files,
         profile,
@@ -72,6 +75,15 @@ def produce(
     for each in sent:
         typer.echo(str(each))
     raise typer.Exit(1 if any(each.published.failed for each in sent) else 0)
+
+
+@app.command()
+def register(topics: Annotated[list[str], typer.Argument(help="market.<asset class>.<kind>.<venue>")]) -> None:
+    """Register the schemas of topics, for producers that may not do it (K2_SCHEMA_REGISTER=false); prints their ids."""
+    from k2kernel.streaming import register as do_it
+
+    for topic, number in do_it(workbench(None).settings, topics).items():
+        typer.echo(f"{topic}: schema id {number}")
 
 
 @app.command()
@@ -91,16 +103,32 @@ def sink(
     until_end: Annotated[bool, typer.Option("--until-end", help="stop where the topics end now")] = False,
     home: Home = None,
 ) -> None:
-    """Stream topics into the lake until interrupted; a stop takes about a second and loses nothing."""
+    """Stream topics into the lake until interrupted; a stop takes about a second and loses nothing.
+
+    Standard error says how far it is: at the beginning, and at most every ten seconds, on a terminal every second.
+    """
     words = {"rows": messages, "nbytes": nbytes, "seconds": seconds, "bad": bad, "gaps": gaps}
     stream = workbench(home, long=True).stream(topics or None, group=group, **words)
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: stream.stop()) for number in numbers]
     try:
-        typer.echo(str(stream.run(max_messages, until_end=until_end)))
+        typer.echo(str(stream.run(max_messages, until_end=until_end, tell=_Teller())))
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+@app.command()
+def status(
+    topics: Annotated[list[str] | None, typer.Argument(help="default: every one")] = None,
+    output: Format = Output.table,
+    home: Home = None,
+) -> None:
+    """How far the lake has each partition, and how far that is behind the brokers."""
+    found = [each for each in workbench(home).streams() if not topics or each.source.rpartition("/")[0] in topics]
+    records(found, output)
+    if not found:
+        say("nothing of these topics is in the lake or at the brokers")
 
 
 @app.command()
@@ -139,10 +167,11 @@ def list_letters(
     home: Home = None,
 ) -> None:
     """Messages that were no rows, and why."""
-    found = workbench(home).dead_letters()
-    chosen = found.all() if every else found.open(source, None, error)
-    shown = limit or (_SHOWN if output is Output.table else len(chosen))
-    _print(chosen.select(_LETTER).head(shown).to_arrow(), output)
+    chosen = workbench(home).dead_letters().chosen(source, None, error, None if every else "open")
+    most = limit or (_SHOWN if output is Output.table else len(chosen))
+    _print(chosen.select(_LETTER).head(most).to_arrow(), output)
+    if most < len(chosen):
+        say(f"{most} of {len(chosen):,}; --limit N shows more, -o csv writes all")
 
 
 @letters.command()
@@ -151,10 +180,21 @@ def show(
     offset: Annotated[int, typer.Argument(help="of the message")],
     home: Home = None,
 ) -> None:
-    """One message: what is known about it, and its bytes in hexadecimal."""
-    for row in workbench(home).dead_letters().open(source, offset).iter_rows(named=True):
-        for name, value in row.items():
-            typer.echo(f"{name}: {value.hex(' ') if isinstance(value, bytes) else value}")
+    """One message: what is known about it, its bytes in hexadecimal, and what of them is text."""
+    found = workbench(home).dead_letters().chosen(source, offset)
+    if found.is_empty():
+        raise InvalidParameter(
+            "offset", offset, f"is no dead letter of {source}", "See k2 stream dead-letter list --all"
+        )
+    for row in found.iter_rows(named=True):
+        raw = row["raw"]
+        told = row | {"raw": raw and raw.hex(" "), "text": raw and "".join(map(_legible, raw))}
+        for name, value in told.items():
+            typer.echo(f"{name:<13}  {'' if value is None else value}".rstrip())
+
+
+def _legible(byte: int) -> str:
+    return chr(byte) if chr(byte).isprintable() and byte < 0x7F else "."
 
 
 @letters.command()
@@ -166,14 +206,37 @@ def retry(source: Source = None, offset: Offset = None, error: Fault = None, hom
     letters = bench.dead_letters()
     found = letters.retry(services(bench.settings)[1], letters.open(source, offset, error))
     typer.echo(str(found))
+    for reason, count in sorted(found.still["reason"].value_counts().iter_rows()):
+        say(f"  {count:,} of them: {reason}")
     raise typer.Exit(1 if len(found.still) else 0)
 
 
 @letters.command()
-def drop(source: Source = None, offset: Offset = None, error: Fault = None, home: Home = None) -> None:
+def drop(
+    source: Source = None,
+    offset: Offset = None,
+    error: Fault = None,
+    every: Annotated[bool, typer.Option("--all", help="all that are open")] = False,
+    home: Home = None,
+) -> None:
     """Let go of messages: they stay in the table and are not listed or tried any more."""
+    if every == any(each is not None for each in (source, offset, error)):
+        raise typer.BadParameter("say which: --source, --offset or --error, or --all")
     found = workbench(home).dead_letters()
     typer.echo(f"{found.drop(found.open(source, offset, error)):,} dropped")
+
+
+class _Teller:
+    """Says how far a stream is, now and then."""
+
+    def __init__(self) -> None:
+        self._next, self._seconds = 0.0, 1 if sys.stderr.isatty() else 10
+
+    def __call__(self, done: Streamed) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self._seconds
+            say(f"{datetime.now(UTC):%H:%M:%S} UTC: {done}")
 
 
 def _print(table: pa.Table, output: Output) -> None:

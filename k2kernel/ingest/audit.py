@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import polars as pl
 
+from k2kernel.errors import counted
 from k2kernel.html import Listing
 from k2kernel.ingest.letters import retried
 from k2kernel.lake import Lake, Provenance, SourceRecord
@@ -55,8 +56,10 @@ class Audit:
         return f"<p>{escape(str(self))}</p>{Listing(self.findings)._repr_html_() if self.findings else ''}"
 
     def __str__(self) -> str:
-        rows = sum(each.rows for each in self.findings)
-        what = f"{rows:,} rows of {len({each.source for each in self.findings}):,} partitions"
+        if not self.findings:
+            return "no stream was taken in yet"
+        rows, sources = sum(each.rows for each in self.findings), {each.source for each in self.findings}
+        what = f"{counted(rows, 'row')} of {counted(len(sources), 'partition')}"
         if self.ok:
             return f"exactly once: {what}, no gap and no overlap"
         return f"VIOLATED ({len(self.faults)}): {what}; the first: {self.faults[0]}"

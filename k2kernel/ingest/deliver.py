@@ -11,14 +11,14 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import polars as pl
 
 from k2kernel import schemas
-from k2kernel.errors import CommitConflict, WriterFenced
+from k2kernel.errors import CommitConflict, StreamFault, WriterFenced
 from k2kernel.ingest.known import REJECTED
 from k2kernel.ingest.messages import Read, own_columns, read
 from k2kernel.ingest.runs import Runs
@@ -99,16 +99,22 @@ class Delivery:
     _beside: dict[str, dict[str, int]] = field(default_factory=lambda: {name: {} for name in BESIDE})
     _watches: dict[str, Watch] = field(default_factory=dict)
     _epochs: dict[str, int] = field(default_factory=dict)
+    _topic_ids: dict[str, str] = field(default_factory=dict)
 
-    def begin(self, partitions: Sequence[Partition], *, again: bool = False) -> dict[Partition, int | None]:
+    def begin(
+        self, partitions: Sequence[Partition], topic_ids: Mapping[str, str], *, again: bool = False
+    ) -> dict[Partition, int | None]:
         """Where the tables end, which is where to read from; None: they have nothing of the partition.
 
         Each begin is a new epoch of its partitions, which fences their earlier writer, unless it is `again`.
+        StreamFault where a topic is another one than the tables have rows of.
         """
+        self._topic_ids |= topic_ids
         held = {name: self.lake.offsets(name) for name in {*BESIDE, *map(table_of, partitions)}}
         for at in partitions:
             source, table = source_of(at), table_of(at)
             claims = {name: held[name][source] for name in (*BESIDE, table) if source in held[name]}
+            refuse_others(claims.values(), topic_ids)
             if not again:
                 self._epochs[source] = 1 + max((each.epoch for each in claims.values()), default=0)
             self.next[at] = claims[table].end if table in claims else None
@@ -194,11 +200,24 @@ class Delivery:
             source, known = source_of(at), self.next[at]
             start = starts[at] if known is None else known
             if wanted is None and table_of(at) == table:
-                claims.append(Claim(source, start, end, self.writer, self._epochs[source]))
+                claims.append(self._claim(source, start, end))
             elif wanted is not None and source in wanted:
                 first = self._beside[table][source] or start
-                claims.append(Claim(source, first, end, self.writer, self._epochs[source]))
+                claims.append(self._claim(source, first, end))
         return claims
+
+    def _claim(self, source: str, start: int, end: int) -> Claim:
+        topic_id = self._topic_ids.get(source.rpartition("/")[0])
+        return Claim(source, start, end, self.writer, self._epochs[source], topic_id)
+
+
+def refuse_others(claims: Iterable[Claim], topic_ids: Mapping[str, str]) -> None:
+    """StreamFault where a topic was deleted and made anew since rows of it were taken in: its offsets are of others."""
+    for claim in claims:
+        now = topic_ids.get(claim.topic)
+        if now is not None and claim.topic_id not in (None, now):
+            problem = f"is another one than that of which offsets {claim.start} to {claim.end} are in the lake"
+            raise StreamFault(f"topic {claim.topic}", problem, "It was made anew; publish to a topic of another name")
 
 
 def read_batch(batch: Batch, registry: Registry) -> dict[str, Read]:

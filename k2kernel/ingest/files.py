@@ -137,7 +137,7 @@ class _Ingest:
     def _parts(self) -> list[Part]:
         loads = Loads(self.lake)
         found = members(self.path, self.profile.file.members)
-        sizes = _sizes(found)
+        sizes = sizes_of(found)
         parts: dict[str, Part] = {}
         for member, size in zip(found, sizes, strict=True):
             known = digest(member, [*loads.lengths, *sizes], self._phase(member, "checking", size))
@@ -322,7 +322,7 @@ def _state(path: Path) -> tuple[int, ...]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _sizes(found: Sequence[Member]) -> list[int]:
+def sizes_of(found: Sequence[Member]) -> list[int]:
     """The decompressed bytes of the members of a file, 0 where only reading tells."""
     path, packing = found[0].path, found[0].packing
     if packing == "zip":

@@ -55,11 +55,20 @@ class Letters:
             state = pl.coalesce(told, state)
         return found.select(*schemas.DEAD_LETTER.names, state.alias("state"))
 
+    def chosen(
+        self,
+        source: str | None = None,
+        offset: int | None = None,
+        error: str | None = None,
+        state: str | None = None,
+    ) -> pl.DataFrame:
+        """The letters of a selection, which may be of one `state`."""
+        wanted = {"source": source, "source_offset": offset, "error": error, "state": state}
+        return self.all().filter(*(pl.col(name) == value for name, value in wanted.items() if value is not None))
+
     def open(self, source: str | None = None, offset: int | None = None, error: str | None = None) -> pl.DataFrame:
         """The letters of a selection that were neither restored nor dropped."""
-        wanted = {"source": source, "source_offset": offset, "error": error, "state": "open"}
-        tests = [pl.col(name) == value for name, value in wanted.items() if value is not None]
-        return self.all().filter(*tests)
+        return self.chosen(source, offset, error, "open")
 
     def retry(self, registry_url: str, chosen: pl.DataFrame) -> Retried:
         """Read letters again: those that are rows now go to their table, each once whoever else tries."""

@@ -1,4 +1,4 @@
-"""How far an ingest is: told as bytes of a phase, shown as a bar in a terminal or a notebook."""
+"""How far work on a file is: told as bytes or rows of a phase, shown as a bar in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from k2kernel import html
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
+_OF_ROWS = frozenset({"delivering"})
+"""The phases that count rows."""
+
+
 class Progress(Protocol):
-    """Is told of `nbytes` more of `total` (0: not known) in a `phase` of work on `file`.
+    """Is told of `nbytes` more of `total` (0: not known) in a `phase` of work on `file`: bytes, or rows where they are
+    delivered to brokers.
 
     Those of a phase that is done add up to its total.
     """
@@ -23,6 +30,16 @@ class Progress(Protocol):
 
 def silent(file: str, phase: str, nbytes: int, total: int) -> None:
     """Show nothing."""
+
+
+def amount(phase: str, done: int, total: int) -> str:
+    """How much of a phase is done, in words."""
+    of = f" of {_size(phase, total)}" if total else ""
+    return _size(phase, done) + of
+
+
+def _size(phase: str, count: int) -> str:
+    return f"{count:,} rows" if phase in _OF_ROWS else html.amount(count)
 
 
 class Phase:
@@ -50,19 +67,20 @@ class ProgressBar:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(file=sys.stderr)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(),
+            TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(),
         )
         self._bar = Progress(
             *columns, console=console, transient=not console.is_jupyter, disable=not _is_shown(console)
         )
         self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._done: dict[tuple[str, str], int] = {}
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -77,8 +95,11 @@ class ProgressBar:
         """Move the bar of (`file`, `phase`) on by `nbytes`."""
         key = (file, phase)
         if key not in self._tasks:
-            self._tasks[key] = self._bar.add_task(f"{phase} {PurePath(file).name}", total=total or None)
-        self._bar.update(self._tasks[key], advance=nbytes)
+            self._tasks[key] = self._bar.add_task(f"{phase} {PurePath(file).name}", total=total or None, told="")
+            self._done[key] = 0
+        self._done[key] += nbytes
+        told = amount(phase, self._done[key], total)
+        self._bar.update(self._tasks[key], completed=self._done[key], told=told)
 
 
 def _is_shown(console: object) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from k2kernel.decode import Decoder
 from k2kernel.errors import FileFault
 from k2kernel.html import Spoken
+from k2kernel.ingest.files import sizes_of
 from k2kernel.ingest.known import Options
 from k2kernel.ingest.lookups import resolve
 from k2kernel.ingest.order import SequenceCheck, SequenceDisorder, by_ordinal
@@ -52,32 +53,34 @@ def publish_file(  # noqa: PLR0917 - as ingest_file, with where to
     anything of it is published; so it is read twice.
     """
     lookups = resolve(lake, profile)
-    made = [
-        (Decoder(profile, member, options.values, home, lookups), member)
-        for member in members(path, profile.file.members)
+    found = members(path, profile.file.members)
+    decoders = [Decoder(profile, member, options.values, home, lookups) for member in found]
+    tells = [
+        Phase(progress, member.name, "checking", size) for member, size in zip(found, sizes_of(found), strict=True)
     ]
-    found = [_inspect(decoder, member, options, progress) for decoder, member in made]
-    for (decoder, member), (_, by_line) in zip(made, found, strict=True):
-        _send(decoder, member, producer, progress, by_line=by_line)
+    looks = [_inspect(*each, options) for each in zip(decoders, found, tells, strict=True)]
+    for decoder, member, (_, nbytes, by_line) in zip(decoders, found, looks, strict=True):
+        _send(decoder, member, producer, Phase(progress, member.name, "publishing", nbytes), by_line=by_line)
+    return _total(str(path), [sent for sent, _, _ in looks], deliver(producer, str(path), progress))
 
-    phase = Phase(progress, str(path), "delivering", producer.sent)
-    done = 0
+
+def deliver(producer: Producer, file: str, progress: Progress) -> Published:
+    """Wait until each row that was sent is delivered or told."""
+    phase, done = Phase(progress, file, "delivering", producer.sent), 0
 
     def tell(delivered: int) -> None:
         nonlocal done
         phase(delivered - done)
         done = delivered
 
-    published = producer.flush(tell)
-    return _total(str(path), [sent for sent, _ in found], published)
+    return producer.flush(tell)
 
 
-def _inspect(decoder: Decoder, member: Member, options: Options, progress: Progress) -> tuple[Sent, bool]:
-    """The account of a member, and whether its rows are ordered by their place, because their numbers are not."""
-    lines = rejected = 0
+def _inspect(decoder: Decoder, member: Member, tell: Phase, options: Options) -> tuple[Sent, int, bool]:
+    """The account of a member, its bytes, and whether its rows are ordered by their place, as their numbers are not."""
+    lines = rejected = nbytes = 0
     skipped: dict[str, int] = {}
     by_line, check, first = False, SequenceCheck(), ""
-    tell = Phase(progress, member.name, "checking", 0)
     for decoded in decoder.batches():
         lines, rejected = lines + decoded.lines, rejected + len(decoded.rejected)
         skipped = {kind: skipped.get(kind, 0) + decoded.skipped.get(kind, 0) for kind in {**skipped, **decoded.skipped}}
@@ -87,15 +90,16 @@ def _inspect(decoder: Decoder, member: Member, options: Options, progress: Progr
                 check.see(table, frame)
         except SequenceDisorder:
             by_line = True
+        nbytes += decoded.nbytes
         tell(decoded.nbytes)
+    tell.done()
     if rejected > options.max_rejects * lines:
         problem = f"{rejected:,} of {lines:,} lines are bad, more than {options.max_rejects:.2%}. The first: {first}"
         raise FileFault(member.name, problem, "Correct the profile, or allow more with --max-rejects")
-    return Sent(member.name, lines, rejected, skipped), by_line
+    return Sent(member.name, lines, rejected, skipped), nbytes, by_line
 
 
-def _send(decoder: Decoder, member: Member, producer: Producer, progress: Progress, *, by_line: bool) -> None:
-    tell = Phase(progress, member.name, "publishing", 0)
+def _send(decoder: Decoder, member: Member, producer: Producer, tell: Phase, *, by_line: bool) -> None:
     for decoded in decoder.batches():
         for table, frame in decoded.tables.items():
             if table not in KINDS:

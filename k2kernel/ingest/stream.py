@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 
-from k2kernel.errors import CommitConflict, StreamFault
+from k2kernel.errors import CommitConflict, StreamFault, counted
 from k2kernel.html import Spoken
 from k2kernel.ingest.deliver import Batch, Delivered, Delivery
 from k2kernel.ingest.messages import Read
@@ -56,8 +56,8 @@ class How:
 
 @dataclass(frozen=True)
 class Streamed(Spoken):
-    """What a stream did: `messages` committed, of which `rows` by table, and `rejected`, in so many `batches`; and the
-    events of sequence numbers (`gaps`) by name.
+    """What a stream did: `messages` committed, of which `rows` by table, and `rejected`, in so many `batches`; the
+    events of sequence numbers (`gaps`) by name; and how many messages the brokers held after the last one (`behind`).
     """
 
     messages: int = 0
@@ -65,17 +65,20 @@ class Streamed(Spoken):
     rejected: int = 0
     batches: int = 0
     gaps: Mapping[str, int] = field(default_factory=dict)
+    behind: int = 0
 
     def __str__(self) -> str:
-        told = [f"{rows:,} rows into {table}" for table, rows in sorted(self.rows.items())]
+        told = [f"{counted(rows, 'row')} into {table}" for table, rows in sorted(self.rows.items())]
         told += [f"{self.rejected:,} rejected"] if self.rejected else []
-        told += [f"{count:,} {event}" for event, count in sorted(self.gaps.items())]
-        return f"{self.messages:,} messages in {self.batches:,} batches: {', '.join(told) or 'no rows'}"
+        told += [f"{counted(count, event)}" for event, count in sorted(self.gaps.items())]
+        batches = f" in {counted(self.batches, 'batch')}: {', '.join(told)}" if self.batches else ""
+        return f"{counted(self.messages, 'message')}{batches}; {self.behind:,} behind"
 
     def plus(self, messages: int, delivered: Delivered) -> Streamed:
         """With one more batch."""
         rows, gaps = _added(self.rows, delivered.rows), _added(self.gaps, delivered.gaps)
-        return Streamed(self.messages + messages, rows, self.rejected + delivered.rejected, self.batches + 1, gaps)
+        rejected = self.rejected + delivered.rejected
+        return Streamed(self.messages + messages, rows, rejected, self.batches + 1, gaps, self.behind)
 
 
 def _added(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
@@ -110,6 +113,8 @@ class Stream:
         self._left: int | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._tell: Callable[[Streamed], object] | None = None
+        self._ran = self._told = False
         self._failure: BaseException | None = None
 
     def __enter__(self) -> Self:
@@ -117,6 +122,10 @@ class Stream:
 
     def __exit__(self, *raised: object) -> None:
         self.stop()
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._stopped.is_set() else "running" if self._thread else "ready"
+        return f"Stream({state}, {self.done})"
 
     @property
     def writer(self) -> str:
@@ -146,13 +155,22 @@ class Stream:
         except BaseException as exc:  # noqa: BLE001 - `stop` raises it
             self._failure = exc
 
-    def run(self, max_messages: int | None = None, *, until_end: bool = False) -> Streamed:
+    def run(
+        self,
+        max_messages: int | None = None,
+        *,
+        until_end: bool = False,
+        tell: Callable[[Streamed], object] | None = None,
+    ) -> Streamed:
         """Read until stopped, until exactly `max_messages` are committed, or, with `until_end`, until everything is
-        that the topics held when it began.
+        that the topics held when it began. `tell` hears of where it begins, and of each batch.
 
-        StreamFault where it cannot go on; WriterFenced where another writer has taken a partition over.
+        StreamFault where it cannot go on, or has run already; WriterFenced where another writer has taken a partition
+        over.
         """
-        self._left = max_messages
+        if self._ran:
+            raise StreamFault("stream", "has run already", "Open another one: it goes on where the tables end")
+        self._ran, self._left, self._tell = True, max_messages, tell
         with self._registry, self._source, ThreadPoolExecutor(1, thread_name_prefix="k2-deliver") as self._worker:
             while not self._ready_to_leave(until_end):
                 self._take()
@@ -160,7 +178,13 @@ class Stream:
                     self._land()
                 if self._flight is None and self._due():
                     self._launch()
+            self._measure()
         return self.done
+
+    def _measure(self) -> None:
+        """How far this is behind; it is told at the beginning, and where a batch was committed."""
+        self.done = replace(self.done, behind=self._source.behind(self._delivery.next))
+        METRICS.stream_lag.set(self.done.behind)
 
     def _ready_to_leave(self, until_end: bool) -> bool:
         """True where nothing more is to be read, and what was read is committed or left to the next start."""
@@ -198,7 +222,14 @@ class Stream:
         METRICS.stream_buffered.set(self._batch.rows)
         METRICS.stream_held.set(bool(self._held_until))
         METRICS.stream_partitions.set(len(self._source.partitions))
-        METRICS.stream_lag.set(self._source.behind(self._delivery.next))
+        self._measure()
+        if self._source.partitions and not self._told:
+            self._say()
+
+    def _say(self) -> None:
+        self._told = True
+        if self._tell is not None:
+            self._tell(self.done)
 
     def _want(self, messages: int) -> None:
         if self._left is not None:
@@ -238,7 +269,9 @@ class Stream:
             self._conflicts = 0
             self.done = self.done.plus(batch.rows, delivered)
             _count(batch, delivered)
+            self._measure()
             self._source.acknowledge(batch.ends)
+            self._say()
 
     def _suspend(self, found: Mapping[str, Read]) -> None:
         for each in found.values() if self.how.bad is Bad.suspend else ():
@@ -259,6 +292,7 @@ class Stream:
 
     def _release(self) -> None:
         if self._held_until:
+            _LOG.warning("going on: the schema registry answers again")
             self._source.resume()
         self._held_until = 0.0
 
@@ -272,11 +306,11 @@ class Stream:
         self._release()
         self._want(batch.rows + self._batch.rows)
         self._batch = Batch()
-        self._source.seek(self._delivery.begin(list(self._source.partitions), again=True))
+        self._source.seek(self._delivery.begin(list(self._source.partitions), {}, again=True))
 
     def _begin(self, partitions: Sequence[Partition]) -> dict[Partition, int | None]:
         self._land()
-        return self._delivery.begin(partitions)
+        return self._delivery.begin(partitions, self._source.topic_ids)
 
     def _lost(self, partitions: Sequence[Partition]) -> None:
         """Forget what was read of partitions that another member has now: it reads them from where the table ends."""

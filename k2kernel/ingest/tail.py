@@ -9,7 +9,7 @@ from typing import Self
 import polars as pl
 
 from k2kernel import schemas
-from k2kernel.ingest.deliver import Batch, read_batch, source_of
+from k2kernel.ingest.deliver import Batch, read_batch, refuse_others, source_of
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import FileSet, Lake, LakeFile
 from k2kernel.sources.kafka import KafkaSource, Partition
@@ -33,19 +33,22 @@ class Tail:
         snapshots: Mapping[str, int | None],
         topics: Sequence[str] | None = None,
     ) -> None:
-        ends = {
-            source: claim.end
+        claims = {
+            source: claim
             for kind, snapshot_id in snapshots.items()
             for source, claim in (lake.offsets(kind, snapshot_id) if snapshot_id is not None else {}).items()
         }
-        known = {source.rpartition("/")[0] for source in ends}
+        known = {claim.topic for claim in claims.values()}
         chosen = sorted(known) if topics is None else [each for each in topics if Topic.parse(each).kind in snapshots]
         self._registry = Registry(registry_url)
         self.offsets: dict[Partition, int | None] = {}
         """The offset that comes next in each partition; None: the oldest there is."""
 
         def begin(partitions: Sequence[Partition]) -> dict[Partition, int | None]:
-            self.offsets = {at: ends.get(source_of(at)) for at in partitions}
+            if self._source is not None:
+                refuse_others(claims.values(), self._source.topic_ids)
+            there = {at: claims.get(source_of(at)) for at in partitions}
+            self.offsets = {at: None if claim is None else claim.end for at, claim in there.items()}
             return self.offsets
 
         self._source = KafkaSource(bootstrap, chosen, begin, lambda _: None) if chosen else None

@@ -1,15 +1,16 @@
 """How far a table has each partition of a stream: carried in every snapshot's summary, checked by every commit.
 
-`k2.offsets` is `{topic: {partition: [start, end]}}`, half-open and merged over all commits, and `k2.writers` the writer
-and the epoch of the last commit of each. A commit must begin where the table ends: whatever a second writer, one that
-slept or one whose answer was lost does, no offset is taken twice and none left out.
+`k2.offsets` is `{topic: {partition: [start, end]}}`, half-open and merged over all commits, `k2.writers` the writer and
+the epoch of the last commit of each, and `k2.topics` the brokers' id of each topic. A commit must begin where the table
+ends: whatever a second writer, one that slept or one whose answer was lost does, no offset is taken twice and none left
+out.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import CommitConflict, WriterFenced
@@ -17,18 +18,27 @@ from k2kernel.errors import CommitConflict, WriterFenced
 if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
-_OFFSETS_KEY, _WRITERS_KEY = "k2.offsets", "k2.writers"
+_OFFSETS_KEY, _WRITERS_KEY, _TOPICS_KEY = "k2.offsets", "k2.writers", "k2.topics"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Offsets from `start` (inclusive) to `end` (exclusive) of `source`, `topic/partition`, and who brings them."""
+    """Offsets from `start` (inclusive) to `end` (exclusive) of `source`, `topic/partition`, and who brings them.
+
+    `topic_id` is what the brokers know the topic by, which another one of its name has not; None: not known.
+    """
 
     source: str
     start: int
     end: int
     writer: str
     epoch: int
+    topic_id: str | None = None
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        return self.source.rpartition("/")[0]
 
 
 def held(line: Iterable[IcebergSnapshot]) -> dict[str, Claim]:
@@ -42,9 +52,13 @@ def held(line: Iterable[IcebergSnapshot]) -> dict[str, Claim]:
 
 def _parse(summary: Mapping[str, str]) -> dict[str, Claim]:
     writers = json.loads(summary[_WRITERS_KEY])
-    ranges = json.loads(summary[_OFFSETS_KEY])
-    sources = {f"{topic}/{number}": ends for topic, by_number in ranges.items() for number, ends in by_number.items()}
-    return {source: Claim(source, *ends, *writers[source]) for source, ends in sources.items()}
+    ids = json.loads(summary.get(_TOPICS_KEY, "{}"))
+    found = {}
+    for topic, by_number in json.loads(summary[_OFFSETS_KEY]).items():
+        for number, (start, end) in by_number.items():
+            writer, epoch = writers[f"{topic}/{number}"]
+            found[f"{topic}/{number}"] = Claim(f"{topic}/{number}", start, end, writer, epoch, ids.get(topic))
+    return found
 
 
 def check(name: str, there: Mapping[str, Claim], claims: Sequence[Claim]) -> None:
@@ -68,16 +82,17 @@ def summary(there: Mapping[str, Claim], claims: Sequence[Claim]) -> dict[str, st
     merged = {**there}
     for claim in claims:
         first = there[claim.source].start if claim.source in there else claim.start
-        merged[claim.source] = Claim(claim.source, first, claim.end, claim.writer, claim.epoch)
+        merged[claim.source] = replace(claim, start=first)
     if not merged:
         return {}
     ranges: dict[str, dict[str, list[int]]] = {}
     for source, each in sorted(merged.items()):
-        topic, _, number = source.rpartition("/")
-        ranges.setdefault(topic, {})[number] = [each.start, each.end]
+        ranges.setdefault(each.topic, {})[source.rpartition("/")[2]] = [each.start, each.end]
+    ids = {each.topic: each.topic_id for each in merged.values() if each.topic_id is not None}
     writers = {source: [each.writer, each.epoch] for source, each in sorted(merged.items())}
     compact = (",", ":")
     return {
         _OFFSETS_KEY: json.dumps(ranges, separators=compact),
         _WRITERS_KEY: json.dumps(writers, separators=compact),
+        _TOPICS_KEY: json.dumps(ids, separators=compact),
     }

@@ -10,7 +10,6 @@ from k2kernel.errors import InvalidParameter, QueryError, listed, meant
 from k2kernel.html import Listing, record
 from k2kernel.magics.notebook import Notebook
 from k2kernel.magics.options import Option, among
-from k2kernel.schemas import KINDS
 
 Words = tuple[Any, ...]
 Options = dict[str, Any]
@@ -34,16 +33,6 @@ class Command:
         """As it is written."""
         options = (f"[{option.usage}]" for option in self.options)
         return " ".join(each for each in ("%k2", self.name, self.words, *options) if each)
-
-
-@dataclass(frozen=True)
-class Committed:
-    """The offsets of a `partition` (topic/number) that a table has: from `start` to before `end`."""
-
-    table: str
-    partition: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -121,11 +110,8 @@ def _stream(notebook: Notebook, words: Words, options: Options) -> object:
 
 def _committed(notebook: Notebook, topics: list[str], _: Options) -> object:
     """How far each table has each partition."""
-    lake = notebook.bench.lake
-    found = [
-        Committed(name, each.source, each.start, each.end) for name in KINDS for each in lake.offsets(name).values()
-    ]
-    return Listing(each for each in found if not topics or each.partition.rpartition("/")[0] in topics)
+    found = notebook.bench.streams()
+    return Listing(each for each in found if not topics or each.source.rpartition("/")[0] in topics)
 
 
 def _audit(notebook: Notebook, _: list[str], __: Options) -> object:

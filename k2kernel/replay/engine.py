@@ -88,6 +88,7 @@ class ReplayEngine:
         digest: bool = False,
         gaps: str | None = None,
         pace_clock: Clock | None = None,
+        expected: bool = False,
     ) -> Replay:
         """The events of `symbols` (None: all) in one order, of the tables `kinds` as they stand at `as_of`.
 
@@ -101,7 +102,8 @@ class ReplayEngine:
         replay, names a state for each. `known_at` and `clock` keep, as in every read, what was known then. `position`
         is the token of an equal replay to go on from, at its snapshots. `speed` is 0 (unpaced) or a multiple of the
         pace of history, measured by `pace_clock` (default: this machine's). `gaps` says what sequence numbers count,
-        for `gap` records: instrument or source. `digest` keeps a digest of what was delivered.
+        for `gap` records: instrument or source. `digest` keeps a digest of what was delivered. `expected` allows
+        symbols of a named `venue` that have no row yet.
         """
         how = How(
             parse_speed(speed), _rows(batch_rows), parse_limit(limit), digest, _gaps(gaps), pace_clock or SystemClock()
@@ -111,7 +113,7 @@ class ReplayEngine:
         place = None if position is None else Position.decode(position)
         when = parse_when(as_of, known_at, clock)
         pins = self._pins(named, when) if place is None else self._pins_at(named, place, when)
-        selection = self._selection(symbols, parse_venue(venue), words, pins)
+        selection = self._selection(symbols, parse_venue(venue), words, pins, expected=expected)
         home = self.lake.settings.home
         selection = within(selection, list(pins.values()), parse_hours(hours), self._catalogue, home)
         plan = Plan(
@@ -183,18 +185,23 @@ class ReplayEngine:
             problem = f"the snapshot {snapshot_id} of {kind}, which the position is of, is no longer kept; begin again"
             raise ExpiredReference(kind, snapshot_id, exc.known, problem) from exc
 
-    def _selection(self, symbols: Symbols, venue: str | None, words: Range, pins: Mapping[str, Pinned]) -> Selection:
-        names = parse_symbols(symbols)
+    def _selection(
+        self, symbols: Symbols, venue: str | None, words: Range, pins: Mapping[str, Pinned], *, expected: bool
+    ) -> Selection:
+        names, tables = parse_symbols(symbols), list(pins.values())
         if names is None:
             return Selection(words, None, venue)
-        return Selection(words, tuple(self._instrument(name, venue, list(pins.values())) for name in names), venue)
+        found = (self._instrument(name, venue, tables, expected=expected) for name in names)
+        return Selection(words, tuple(found), venue)
 
-    def _instrument(self, symbol: str, venue: str | None, pins: Sequence[Pinned]) -> Instrument:
+    def _instrument(self, symbol: str, venue: str | None, pins: Sequence[Pinned], *, expected: bool) -> Instrument:
         """The one instrument that a symbol stands for in all tables together."""
         found = {code for pinned in pins for code in self._catalogue.venues(pinned, symbol)}
         matching = found if venue is None else found & {venue}
         if len(matching) > 1:
             raise AmbiguousSymbol(symbol, matching)
+        if not matching and expected and venue is not None:
+            return Instrument(symbol, venue)
         if not matching:
             code = self._catalogue.venue(pins[0], symbol, venue, lambda: pins[1:])  # raises, and names what is near
             raise UnknownSymbol(symbol, [code])

@@ -49,6 +49,11 @@ class Follow:
         """The replay of the tables."""
         self._tail = Tail(lake, *services, history.snapshots, topics)
         self._stopped = threading.Event()
+        self._live = 0
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._stopped.is_set() else "live" if self._live else "in history"
+        return f"Follow({state}, {self._live:,} live events, {self.history!r})"
 
     def __iter__(self) -> Iterator[Event]:
         return (record for record in self.records() if not isinstance(record, Control | Bar))
@@ -93,6 +98,7 @@ class Follow:
             for event in Chunk(batch, Layout(kinds, kinds, {})).rows():
                 if self._stopped.is_set():
                     return
+                self._live += 1
                 yield event
 
     def _chosen(self, rows: pl.DataFrame) -> pl.DataFrame:

@@ -51,17 +51,18 @@ class Kafka:
     heap: str = "384m"
     cluster_id: str = field(default_factory=lambda: urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
     processes: list[Process] = field(default_factory=list)
-    _ports: list[int] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    """Those of the brokers, then those of their controllers; free ones where none are given."""
 
     @property
     def bootstrap(self) -> str:
         """`host:port` of each broker, comma between."""
-        return ",".join(f"127.0.0.1:{port}" for port in self._ports[: self.brokers])
+        return ",".join(f"127.0.0.1:{port}" for port in self.ports[: self.brokers])
 
     def start(self) -> Kafka:
-        """Format the brokers' folders, start them, and wait until they answer."""
+        """Format the brokers' folders where they are new, start them, and wait until they answer."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._ports = free_ports(2 * self.brokers)
+        self.ports = self.ports or free_ports(2 * self.brokers)
         for number in range(self.brokers):
             (self.folder / f"broker-{number}.properties").write_text(self._properties(number))
         with ThreadPoolExecutor(self.brokers) as pool:
@@ -99,9 +100,11 @@ class Kafka:
         return Process.start(name, command, self.folder)
 
     def _wait(self, number: int) -> None:
-        self.processes[number].ready(lambda: answers(self._ports[number]), _START_S)
+        self.processes[number].ready(lambda: answers(self.ports[number]), _START_S)
 
     def _format(self, number: int) -> None:
+        if (self.folder / f"broker-{number}" / "meta.properties").exists():
+            return
         config = str(self.folder / f"broker-{number}.properties")
         # Joined by "=", as an id may begin with a dash.
         words = ("format", f"--cluster-id={self.cluster_id}", "-c", config)
@@ -114,7 +117,7 @@ class Kafka:
         return _java("-cp", f"{cache() / 'kafka'}/*", main, *words, heap=self.heap)
 
     def _properties(self, number: int) -> str:
-        controllers = self._ports[self.brokers :]
+        controllers = self.ports[self.brokers :]
         voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers))
         copies = min(3, self.brokers)
         lines: Sequence[tuple[str, object]] = (
@@ -122,7 +125,7 @@ class Kafka:
             ("node.id", number),
             ("controller.quorum.voters", voters),
             ("controller.listener.names", "CONTROLLER"),
-            ("listeners", f"PLAINTEXT://127.0.0.1:{self._ports[number]},CONTROLLER://127.0.0.1:{controllers[number]}"),
+            ("listeners", f"PLAINTEXT://127.0.0.1:{self.ports[number]},CONTROLLER://127.0.0.1:{controllers[number]}"),
             ("log.dirs", self.folder / f"broker-{number}"),
             ("default.replication.factor", copies),
             ("min.insync.replicas", max(1, copies - 1)),
@@ -144,20 +147,21 @@ class Registry:
     folder: Path
     heap: str = "320m"
     processes: list[Process] = field(default_factory=list)
-    _port: int = 0
+    port: int = 0
+    """A free one where none is given."""
 
     @property
     def url(self) -> str:
         """The address of its Confluent API."""
-        return f"http://127.0.0.1:{self._port}{_REGISTRY_API}"
+        return f"http://127.0.0.1:{self.port}{_REGISTRY_API}"
 
     def start(self) -> Registry:
         """Start it, and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._port = self._port or free_ports(1)[0]
+        self.port = self.port or free_ports(1)[0]
         command = _java(
             "-Dquarkus.http.host=127.0.0.1",
-            f"-Dquarkus.http.port={self._port}",
+            f"-Dquarkus.http.port={self.port}",
             f"-Dquarkus.management.port={free_ports(1)[0]}",
             f"-Dquarkus.datasource.jdbc.url=jdbc:h2:file:{self.folder}/schemas",
             "-jar",

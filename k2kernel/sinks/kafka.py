@@ -7,18 +7,18 @@ partition, and an idempotent producer keeps the order inside it and repeats noth
 from __future__ import annotations
 
 import logging
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
-from k2kernel.errors import InvalidParameter, StreamFault, extra
+from k2kernel.errors import InvalidParameter, StreamFault, counted, extra
 from k2kernel.schemas import RECEIVED, TABLES
-from k2kernel.sinks.files import ParquetSink
+from k2kernel.sinks.undelivered import Headers, Origin, Undelivered, origins, origins_of, still_missing
 from k2kernel.wire import Registry, Topic, encode
 
 if TYPE_CHECKING:
@@ -44,15 +44,19 @@ _LOG.addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class Published:
-    """What became of the rows: `delivered` by topic, and how many `failed`, which are in the file `undelivered`."""
+    """What became of the rows: `delivered` by topic, how many `failed`, which are in the file `undelivered`, and how
+    many of those sent again had `arrived` before.
+    """
 
     delivered: Mapping[str, int] = field(default_factory=dict)
     failed: int = 0
     undelivered: str | None = None
+    arrived: int = 0
 
     def __str__(self) -> str:
-        told = [f"{topic}: {rows:,} rows delivered" for topic, rows in sorted(self.delivered.items())]
-        told += [f"{self.failed:,} rows not delivered, kept in {self.undelivered}"] if self.failed else []
+        told = [f"{topic}: {counted(rows, 'row')} delivered" for topic, rows in sorted(self.delivered.items())]
+        told += [f"{counted(self.arrived, 'row')} had arrived before"] if self.arrived else []
+        told += [f"{counted(self.failed, 'row')} not delivered, kept in {self.undelivered}"] if self.failed else []
         return "; ".join(told) or "no rows"
 
 
@@ -62,7 +66,7 @@ class Producer:
 
     `partitions` is how many a new topic gets; a topic that has another number is an error where it was stated.
     `register` is whether new schemas may be registered. Rows that cannot be delivered within `timeout` seconds end in a
-    Parquet file in the folder `undelivered` (topic, key, value, reason), which `resend` publishes again.
+    Parquet file in the folder `undelivered`, which `resend` publishes again.
     """
 
     def __init__(
@@ -85,7 +89,8 @@ class Producer:
         self._ids: dict[str, int] = {}
         self._sent: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
-        self._lost: ParquetSink | None = None
+        self._arrived = 0
+        self._lost = Undelivered(self._folder)
         self._producer = _client(
             {
                 "bootstrap.servers": bootstrap,
@@ -130,12 +135,18 @@ class Producer:
             for rows in part.iter_slices(_ROWS):
                 values = encode(TABLES[kind].avro, rows.select(names), self._ids[topic])
                 headers = _headers(rows) if original_times else None
-                self._produce(topic, rows["symbol"].cast(pl.Binary).to_list(), values, headers)
+                self._produce(topic, rows["symbol"].cast(pl.Binary).to_list(), values, origins(values, headers))
 
     def resend(self, path: Path) -> None:
-        """Publish the rows of an `undelivered` file again, byte for byte."""
-        for (topic,), part in pl.read_parquet(path).partition_by("topic", as_dict=True, maintain_order=True).items():
-            self._produce(str(topic), part["key"].to_list(), part["value"].to_list(), None)
+        """Publish the rows of an `undelivered` file again, byte for byte, apart from those that have arrived after all.
+
+        FileFault where it is no such file.
+        """
+        rows, arrived = still_missing(self._bootstrap, path)
+        for (topic,), part in rows.partition_by("topic", as_dict=True, maintain_order=True).items():
+            for some in part.iter_slices(_ROWS):
+                self._produce(str(topic), some["key"].to_list(), some["value"].to_list(), origins_of(some))
+        self._arrived += arrived
 
     def flush(self, progress: Callable[[int], object] | None = None) -> Published:
         """Wait until every row is delivered or has failed; `progress` is told how many are done."""
@@ -143,31 +154,35 @@ class Producer:
             self._producer.flush(_POLL_S)
             if progress is not None:
                 progress(self.sent - self.waiting)
-        lost = None if self._lost is None else str(self._lost.path)
-        if self._lost is not None:
-            self._lost.close()
-            self._lost = None
-        found = Published(dict(self._sent - self._failed), self._failed.total(), lost)
+        lost, self._lost = self._lost.close(), Undelivered(self._folder)
+        found = Published(dict(self._sent - self._failed), self._failed.total(), lost, self._arrived)
         self._sent.clear()
         self._failed.clear()
+        self._arrived = 0
         return found
 
-    def _produce(self, topic: str, keys: list[bytes], values: list[bytes], headers: Iterable[Any] | None) -> None:
+    def _produce(self, topic: str, keys: list[bytes], values: list[bytes], given: Sequence[Origin]) -> None:
         """Hand rows over in their order. A batch goes where there is room for all of it: one that was cut short would
         let later rows of a symbol pass earlier ones.
         """
-        if headers is None:
-            self._make_room(len(values), sum(map(len, values)))
-            batch = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
-            if self._producer.produce_batch(topic, batch, on_delivery=self._report) != len(batch):
-                raise StreamFault(
-                    topic, f"rows were refused: {next(row['_error'] for row in batch if '_error' in row)!r}"
-                )
+        if any(origin.headers for origin in given):
+            for key, value, origin in zip(keys, values, given, strict=True):
+                self._insist(topic, value, key, headers=origin.headers, on_delivery=partial(self._report, origin))
         else:
-            for key, value, header in zip(keys, values, headers, strict=True):
-                self._insist(topic, value, key, headers=header)
+            self._make_room(len(values), sum(map(len, values)))
+            self._produce_batch(topic, keys, values, given)
         self._sent[topic] += len(values)
         self._producer.poll(0)
+
+    def _produce_batch(self, topic: str, keys: list[bytes], values: list[bytes], given: Sequence[Origin]) -> None:
+        batch: list[dict[str, Any]] = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
+        if any(origin is not given[0] for origin in given):
+            for row, origin in zip(batch, given, strict=True):
+                row["callback"] = partial(self._report, origin)
+        report = partial(self._report, given[0])
+        if self._producer.produce_batch(topic, batch, on_delivery=report) != len(batch):
+            refused = next(row["_error"] for row in batch if "_error" in row)
+            raise StreamFault(topic, f"rows were refused: {refused!r}")
 
     def _make_room(self, rows: int, nbytes: int) -> None:
         """Wait until `rows` more of this size are no more than may be under way."""
@@ -179,27 +194,17 @@ class Producer:
         """Take a row as soon as there is room for it."""
         while True:
             try:
-                self._producer.produce(topic, value, key, on_delivery=self._report, **more)
+                self._producer.produce(topic, value, key, **more)
             except BufferError:
                 self._producer.poll(_POLL_S)
             else:
                 return
 
-    def _report(self, error: Any, message: Message) -> None:
+    def _report(self, origin: Origin, error: Any, message: Message) -> None:
         """Keep a row that was not delivered."""
-        import pyarrow as pa
-
-        if error is None:
-            return
-        row = {"topic": message.topic(), "key": message.key(), "value": message.value(), "reason": str(error)}
-        schema = pa.schema(
-            [("topic", pa.string()), ("key", pa.binary()), ("value", pa.binary()), ("reason", pa.string())]
-        )
-        if self._lost is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lost = ParquetSink(self._folder / f"undelivered-{uuid.uuid4().hex[:12]}.parquet", schema)
-        self._lost.write(pa.RecordBatch.from_pylist([row], schema=schema))
-        self._failed[str(message.topic())] += 1
+        if error is not None:
+            self._lost.keep(message, origin, error.str())
+            self._failed[str(message.topic())] += 1
 
     def _topic(self, kind: str, venue: str) -> str:
         """The topic of a kind and venue, which exists and whose schema is known."""
@@ -207,8 +212,9 @@ class Producer:
         topic = str(Topic(given if isinstance(given, str) else given(venue), kind, venue))
         if topic not in self._ids:
             Topic.parse(topic)
+            known = self._schema_id(topic, TABLES[kind].avro)
             self._ensure(topic)
-            self._ids[topic] = self._schema_id(topic, TABLES[kind].avro)
+            self._ids[topic] = known
         return topic
 
     def _schema_id(self, topic: str, schema: Mapping[str, Any]) -> int:
@@ -216,7 +222,7 @@ class Producer:
             return self._registry.register(topic, schema)
         known = self._registry.lookup(topic, schema)
         if known is None:
-            raise StreamFault(topic, "its schema is not registered", "Register it first, or set K2_SCHEMA_REGISTER")
+            raise StreamFault(topic, "its schema is not registered", f"Register it with `k2 stream register {topic}`")
         return known
 
     def _ensure(self, topic: str) -> None:
@@ -227,16 +233,18 @@ class Producer:
         admin = _admin(self._bootstrap)
         try:
             known = admin.list_topics(topic, timeout=_ADMIN_S).topics[topic]
-            if known.error is None:
-                self._check_partitions(topic, len(known.partitions))
-                return
+        except KafkaException as exc:
+            raise StreamFault("Kafka", f"does not answer: {exc.args[0].str()}", "Check K2_KAFKA_BOOTSTRAP") from exc
+        if known.error is None:
+            self._check_partitions(topic, len(known.partitions))
+            return
+        try:
             wanted = NewTopic(topic, self._partitions or 4)
             admin.create_topics([wanted], operation_timeout=_ADMIN_S)[topic].result(_ADMIN_S)
         except KafkaException as exc:
             if exc.args[0].name() != "TOPIC_ALREADY_EXISTS":
-                raise StreamFault(
-                    f"topic {topic}", f"cannot be made: {exc.args[0].str()}", "Is the broker up?"
-                ) from exc
+                problem = f"cannot be made: {exc.args[0].str()}"
+                raise StreamFault(f"topic {topic}", problem, "Make it by hand, or see the broker's log") from exc
 
     def _check_partitions(self, topic: str, count: int) -> None:
         if self._partitions is not None and count != self._partitions:
@@ -265,7 +273,7 @@ class KafkaSink:
         self.close()
 
 
-def _headers(rows: pl.DataFrame) -> list[list[tuple[str, bytes]]]:
+def _headers(rows: pl.DataFrame) -> list[Headers]:
     """The headers of each row."""
     event = rows.select(pl.coalesce("ts_event_ns", pl.col("ts_event").dt.epoch("ns")).cast(pl.String)).to_series()
     recv = rows.select(pl.coalesce("ts_recv_ns", pl.col("ts_recv").dt.epoch("ns")).cast(pl.String)).to_series()

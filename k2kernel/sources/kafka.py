@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
-from k2kernel.errors import InvalidParameter, StreamFault, extra
-from k2kernel.wire import Topic
+from k2kernel.errors import InvalidParameter, StreamFault, extra, meant
+from k2kernel.wire import REPLAYED, Topic
 
 if TYPE_CHECKING:
     from confluent_kafka import Message, TopicPartition
 
 _LOG = logging.getLogger("k2kernel.kafka")
 _LOG.addHandler(logging.NullHandler())
+_TOLD = logging.getLogger("k2kernel.stream")
+"""What a stream's owner should know; the client's own log says each thing a hundred times."""
 
 _METADATA_S = 15.0
 _AT_ONCE, _AT_A_TIME = 20_000, 250
@@ -62,7 +64,7 @@ def _runs(messages: list[Message]) -> Iterator[_Run]:
 
 
 class KafkaSource:
-    """Reads `topics` (None: every event topic there is). Use it as a context; one thread at a time.
+    """Reads `topics` (None: every event topic there is, replays apart). Use it as a context; one thread at a time.
 
     `starts` is asked for the first offset of each partition that this consumer gets (None: the oldest there is).
     With a `group` the partitions are shared with its other members, and `lost` is told of those that go elsewhere;
@@ -81,13 +83,18 @@ class KafkaSource:
         session_timeout: float = 10.0,
     ) -> None:
         self._given, self._starts, self._lost, self._group = topics, starts, lost, group
+        self._bootstrap = bootstrap
         self.partitions: list[Partition] = []
+        self.topic_ids: dict[str, str] = {}
+        """What the brokers know each topic by, which another one of its name has not."""
         self._ends: dict[Partition, int] = {}
         self._seen: dict[Partition, int] = {}
         self._known: dict[str, list[int]] = {}
+        self._alone = False
         self._client = _client(
             {
                 "bootstrap.servers": bootstrap,
+                "error_cb": self._on_error,
                 "group.id": group or "k2-no-group",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -137,6 +144,9 @@ class KafkaSource:
     def _without_events(self, messages: list[Message]) -> list[Message]:
         from confluent_kafka import Message
 
+        if self._alone:
+            self._alone = False
+            _TOLD.warning("going on: brokers answer again")
         if not any(map(Message.error, messages)):
             return messages
         for message in messages:
@@ -152,6 +162,12 @@ class KafkaSource:
             where = "Kafka" if message.topic() is None else f"{message.topic()}/{message.partition()}"
             raise StreamFault(where, f"cannot be read on: {error.str()}", "See the broker's log")
 
+    def _on_error(self, error: Any) -> None:
+        """The client goes on by itself as soon as it can."""
+        if error.name() == "_ALL_BROKERS_DOWN" and not self._alone:
+            self._alone = True
+            _TOLD.warning("waiting: no broker answers")
+
     def at_end(self, *reached: Mapping[Partition, int | None]) -> bool:
         """True where everything was read that was there when the partitions were assigned."""
         known = (self._seen, *reached)
@@ -166,7 +182,9 @@ class KafkaSource:
         total = 0
         for at in self.partitions:
             low, high = self._client.get_watermark_offsets(TopicPartition(*at), cached=True)
-            total += max(0, high - (low if reached.get(at) is None else reached[at] or 0))
+            total += max(
+                0, max(high, self._ends.get(at, 0)) - (max(0, low) if reached.get(at) is None else reached[at] or 0)
+            )
         return total
 
     def seek(self, starts: Mapping[Partition, int | None]) -> None:
@@ -194,19 +212,20 @@ class KafkaSource:
             self._client.commit(offsets=[TopicPartition(*at, end) for at, end in ends.items()], asynchronous=True)
 
     def _topics(self) -> list[str]:
-        """The topics to read; StreamFault where one is missing, or none is there."""
-        with _answering():
-            known = self._client.list_topics(timeout=_METADATA_S).topics
-        self._known = {name: sorted(known[name].partitions) for name in known}
-        if self._given is None:
-            found = [name for name in sorted(known) if _is_ours(name)]
-        else:
-            found = [name for name in self._given if name in known]
-        missing = [name for name in self._given or () if name not in known]
-        if missing:
-            raise StreamFault(f"topic {missing[0]}", "there is none of this name", "Produce to it first")
+        """The topics to read; InvalidParameter and StreamFault where one is none of ours, or is missing."""
+        for name in self._given or ():
+            Topic.parse(name)
+        self._known = _numbers(self._client)
+        found = [name for name in sorted(self._known) if _is_read(name)] if self._given is None else list(self._given)
+        for name in found:
+            if name not in self._known:
+                near = meant(name, filter(_is_ours, self._known))
+                raise StreamFault(f"topic {name}", "does not exist", f"{near}Produce to it first")
         if not found:
-            raise StreamFault("Kafka", "has no topic market.<asset class>.<kind>.<venue>", "Produce to one first")
+            raise StreamFault(
+                "Kafka", "has no topic market.<asset class>.<trades|quotes>.<venue>", "Produce to one first"
+            )
+        self.topic_ids = _topic_ids(self._bootstrap, found)
         return found
 
     def _all(self, topics: Iterable[str]) -> list[TopicPartition]:
@@ -275,6 +294,46 @@ def _is_ours(name: str) -> bool:
     except InvalidParameter:
         return False
     return True
+
+
+def _is_read(name: str) -> bool:
+    """Whether a stream reads a topic without being told to."""
+    return _is_ours(name) and Topic.parse(name).asset_class != REPLAYED
+
+
+def _numbers(client: Any) -> dict[str, list[int]]:
+    """The partitions of every topic there is."""
+    with _answering():
+        known = client.list_topics(timeout=_METADATA_S).topics
+    return {name: sorted(known[name].partitions) for name in known}
+
+
+def _topic_ids(bootstrap: str, topics: Sequence[str]) -> dict[str, str]:
+    """What the brokers know topics by; none where they are too old to."""
+    from confluent_kafka import TopicCollection
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": bootstrap}, logger=_LOG)
+    with _answering():
+        asked = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_METADATA_S)
+        ids = {topic: str(found.result().topic_id) for topic, found in asked.items()}
+    return {topic: number for topic, number in ids.items() if number.strip("A=")}
+
+
+def held(bootstrap: str, topics: Iterable[str]) -> dict[Partition, tuple[int, int]]:
+    """The oldest offset that the brokers hold and the next one to come, of each partition of these topics and of those
+    that streams read without being told to. StreamFault where brokers do not answer.
+    """
+    from confluent_kafka import TopicPartition
+
+    client = _client({"bootstrap.servers": bootstrap, "group.id": "k2-no-group"})
+    try:
+        known, named = _numbers(client), {*topics}
+        places = [(name, number) for name in known if name in named or _is_read(name) for number in known[name]]
+        with _answering():
+            return {at: client.get_watermark_offsets(TopicPartition(*at), timeout=_METADATA_S) for at in places}
+    finally:
+        client.close()
 
 
 def _client(config: dict[str, Any]) -> Any:

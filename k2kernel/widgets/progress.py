@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any, Self
 
-from k2kernel.html import amount
+from k2kernel.ingest.progress import amount
 from k2kernel.widgets.page import OnPage, ipywidgets
 
 
@@ -23,8 +23,11 @@ class IngestProgress(OnPage):
 
     @property
     def text(self) -> str:
-        """Each pass, and how many bytes of it are done."""
-        lines = (f"{phase} {PurePath(file).name}: {amount(self._done[file, phase][0])}" for file, phase in self._done)
+        """Each pass, and how much of it is done."""
+        lines = (
+            f"{phase} {PurePath(file).name}: {amount(phase, done, 0)}"
+            for (file, phase), (done, _) in self._done.items()
+        )
         return "\n".join(lines) or "nothing loaded"
 
     def __enter__(self) -> Self:
@@ -47,7 +50,7 @@ class IngestProgress(OnPage):
         bar, said = self._bars.get(key) or self._add(key, total)
         if total:
             bar.value = done / total
-        said.value = f"{amount(done)} of {amount(total)}" if total else amount(done)
+        said.value = amount(phase, done, total)
 
     def _add(self, key: tuple[str, str], total: int) -> tuple[Any, Any]:
         w = ipywidgets()

@@ -3,6 +3,6 @@
 from k2kernel.wire.decode import Message, decode
 from k2kernel.wire.encode import encode
 from k2kernel.wire.registry import Registry, RegistryDown, UnknownSchema
-from k2kernel.wire.topics import Topic, subject
+from k2kernel.wire.topics import REPLAYED, Topic, subject
 
-__all__ = ["Message", "Registry", "RegistryDown", "Topic", "UnknownSchema", "decode", "encode", "subject"]
+__all__ = ["REPLAYED", "Message", "Registry", "RegistryDown", "Topic", "UnknownSchema", "decode", "encode", "subject"]

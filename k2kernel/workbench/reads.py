@@ -164,8 +164,9 @@ class Reads:
         """History as one ordered, pinned, resumable stream; see `ReplayEngine.replay` for the words.
 
         With `follow` it goes on with what arrives in the topics, from the offsets where the tables end; see `Follow`.
+        Symbols that have no row yet are then waited for, where `venue` says whose they are.
         """
-        history = self.replays.replay(symbols, kinds, **self._words(words))
+        history = self.replays.replay(symbols, kinds, **self._words(words), expected=bool(follow))
         if not follow:
             return history
         from k2kernel.replay import Follow

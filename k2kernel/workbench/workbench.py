@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from k2kernel.lake.moving import Moved
     from k2kernel.profiles import Profile
     from k2kernel.query import Diff, Materialised, Result
-    from k2kernel.sinks.kafka import Producer
+    from k2kernel.sinks.kafka import Producer, Published
+    from k2kernel.streaming import Position
     from k2kernel.workbench.evidence import Evidence
     from k2kernel.workbench.view import View
 
@@ -202,10 +203,23 @@ class Workbench(Reads):
 
         return produce(self.settings, self._lake_if_any, expand(paths), self.profile(profile), **words)
 
+    def resend(self, paths: Paths, *, progress: bool | Progress = False) -> Published:
+        """Publish rows again that could not be delivered, from the files that `produce` has named; see `resend`."""
+        from k2kernel.streaming import resend
+
+        return resend(self.settings, expand(paths), progress=progress)
+
+    def streams(self) -> list[Position]:
+        """How far the lake has each partition of the topics, and how far that is behind the brokers."""
+        from k2kernel.streaming import positions
+
+        return positions(self._lake_if_any, self.settings)
+
     def stream(self, topics: Sequence[str] | None = None, **words: Any) -> Stream:
         """Topics into the lake, exactly once; see `open_stream` for the words."""
-        from k2kernel.streaming import open_stream
+        from k2kernel.streaming import open_stream, services
 
+        services(self.settings)
         if "lake" not in self.__dict__:
             self.init()
         return open_stream(self.lake, topics, **words)
