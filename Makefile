@@ -85,7 +85,7 @@ SERVICES := $(CACHE)/services
 SPARK := $(CACHE)/spark
 
 .services: $(if $(shell command -v java && command -v mvn),$(SERVICES)/.fetched $(SERVICES)/catalog/.fetched $(SPARK)/.fetched)
-.services: $(if $(shell command -v go),$(SERVICES)/bin/versitygw $(SERVICES)/compose-spec.json)
+.services: $(if $(shell command -v go),$(addprefix $(SERVICES)/,bin/versitygw bin/dashboards compose-spec.json))
 
 # Jars that a file names, in place of $(1). The file is kept with them: where it is the same, another clone fetches
 # nothing anew, and takes no jar from under a server that runs.
@@ -104,6 +104,9 @@ $(SPARK)/.fetched: tests/services/spark.xml
 
 $(SERVICES)/bin/versitygw:
 	GOBIN="$(SERVICES)/bin" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+$(SERVICES)/bin/dashboards: $(addprefix tests/services/dashboards/,main.go go.mod go.sum)
+	cd "$(<D)" && go build -o "$@"
 
 COMPOSE := github.com/compose-spec/compose-go/v2@v2.16.2
 $(SERVICES)/compose-spec.json:

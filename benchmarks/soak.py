@@ -47,13 +47,13 @@ ROWS, LEAD, SAMPLE_S = 200_000, 1_000_000, 1.0
 _KILLS, _OUTAGES = 3, 6
 """How often the sink is killed, in the first tenths of the time; how many outages of servers the time has room for."""
 
-_RESTS, _REST_S = 7, 6.0
-"""How often the last sink comes to rest, after each of the other tenths of the time, and for how long."""
+_RESTS, _WARM, _REST_S = 14, 5, 6.0
+"""How often the last sink comes to rest, in the rest of the time; how many of those are for warming up, as allocators
+get what they will keep with the first dozens of batches; and how long each is.
+"""
 
 GROWTH = 1.05
-"""How much more the sink may hold at its last rest than at its second, by the slope of all of them; the first is for
-warming up.
-"""
+"""How much more the sink may hold at its last rest than at the first one that counts."""
 
 
 @dataclass
@@ -75,21 +75,21 @@ class Soak:
 
     @property
     def growth(self) -> float:
-        """MB that the sink holds more at its last rest than at its second, by the median of the slopes between all
-        pairs of rests: a single odd one changes nothing.
+        """MB that the sink holds more at its last rest than at the first that counts, by the median of the slopes
+        between all pairs of rests: a single odd one changes nothing.
         """
-        warm = list(enumerate(self.rests[1:]))
+        warm = list(enumerate(self.rests[_WARM:]))
         slopes = [(b - a) / (at - since) for (since, a), (at, b) in combinations(warm, 2)]
         return statistics.median(slopes) * (len(warm) - 1)
 
     @property
     def steady(self) -> bool:
         """True where memory does not grow."""
-        return self.growth <= (GROWTH - 1) * statistics.median(self.rests)
+        return self.growth <= (GROWTH - 1) * statistics.median(self.rests[_WARM:])
 
     def __str__(self) -> str:
         pace = f"{self.rows:,} rows in {self.seconds:,.0f} s, {self.rows / max(self.seconds, 1):,.0f} rows/s"
-        held = f"{self.rests[1]:,.0f} to {self.rests[-1]:,.0f} MB at rest ({self.growth:+,.0f} MB by the slope)"
+        held = f"{self.rests[_WARM]:,.0f} to {self.rests[-1]:,.0f} MB at rest ({self.growth:+,.0f} MB by the slope)"
         memory = f"{held}, {max(self.samples):,.0f} MB at most"
         kept = f"{self.files:,} files and {self.snapshots:,} snapshots kept, {self.kills} kills"
         spent = [f"{name} {len(of):,} times, p50 {_ms(of, 50)}, p95 {_ms(of, 95)}" for name, of in self.beside.items()]
@@ -167,7 +167,7 @@ def _work(load: Load, home: Path, servers: Servers, seconds: float, found: Soak)
     company = Beside(load.bench, {servers.outage: seconds / _OUTAGES}, found.beside, found.faults)
     with _sink(home, servers, load.topic) as process, company.at_work():
         for _ in range(_RESTS):
-            load.until(time.monotonic() + seconds / 10, process.pid, found)
+            load.until(time.monotonic() + seconds * (1 - _KILLS / 10) / _RESTS, process.pid, found)
             load.drain(process)
             found.rests.append(at_rest(process.pid))
         found.seconds = time.monotonic() - begun - _RESTS * _REST_S

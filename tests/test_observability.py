@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import k2kernel as k2
 from k2kernel.config import Settings
 from k2kernel.errors import K2Error
 from k2kernel.metrics import Counter, Histogram, Metrics
+from k2kernel.services.servers import cache
 from tests.feeds import Feed, wait_for
 from tests.servers import KEY, free_port, started
 from tests.streams import Services
@@ -94,9 +96,32 @@ def test_the_dashboards_have_their_rows_variables_thresholds_and_links() -> None
         assert len(ids) == len(set(ids))
         for panel in board["panels"]:
             assert panel["type"] == "row" or panel["datasource"]["uid"] == "${datasource}"
+            assert panel["type"] == "row" or (panel["description"] and panel["fieldConfig"]["defaults"]["unit"])
             assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+        for one, other in combinations((panel["gridPos"] for panel in board["panels"]), 2):
+            beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+            assert beside or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"], (
+                "one over the other"
+            )
     provider = yaml.safe_load((FOLDER / "grafana/provisioning/dashboards/k2.yml").read_text())
     assert provider["providers"][0]["options"]["path"] == "/etc/grafana/dashboards"
+
+
+def test_the_dashboards_are_of_grafanas_schema(tmp_path: Path) -> None:
+    tool = cache() / "bin" / "dashboards"
+    if not tool.exists():
+        missing_service("Grafana's schema of dashboards", "install Go and run `make .services`")
+
+    def checked(*paths: Path) -> tuple[int, str]:
+        done = subprocess.run([tool, *paths], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    assert checked(*DASHBOARDS) == (0, "")
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(DASHBOARDS[0].read_text().replace('"fieldConfig"', '"fieldConfg"'))
+    status, told = checked(wrong)
+    assert status == 1
+    assert "unexpected field 'fieldConfg'" in told
 
 
 def test_every_alert_says_what_to_do_and_fires() -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -109,6 +110,24 @@ def test_what_was_missed_is_made_up_for_by_the_rule(bench: k2.Workbench, catch_u
     history = runs.history(bench)
     assert [str(done.due)[11:13] for done in history] == ["04", *reversed(made_up)]
     assert {done.notebook for done in history} == {"maintain trades"}
+
+
+def test_the_last_turns_of_maintenance_are_kept_with_what_they_did(
+    bench: k2.Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("k2kernel.runs.schedule._KEPT", 3)
+    runs.Schedule(bench, [due("all")]).once(at("2024-03-04T00:30"))
+    first, second = runs.Schedule(bench, [due("all")]).once(at("2024-03-04T02:30"))
+    assert first.steps is not None
+    assert "trades: compact: " in first.steps[0]
+    assert second.steps == ()
+    assert "maintain trades ok (0 changes in " in str(second)
+    other = bench.settings.home / "runs" / "upkeep-20240101T000000000Z"
+    other.mkdir()
+    replace(first, folder=str(other), steps=None).save()
+    runs.Schedule(bench, [due("all")]).once(at("2024-03-04T06:30"))
+    assert [(done.due or "")[11:13] for done in runs.history(bench)[:3]] == ["06", "05", "04"]
+    assert [Path(done.folder) for done in runs.history(bench)[3:]] == [other], "a run of a notebook is not thrown away"
 
 
 class Hook(BaseHTTPRequestHandler):

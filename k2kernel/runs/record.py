@@ -27,7 +27,8 @@ class Run:
     `snapshots` are the states (ids as texts, None: the table had none) that its parameter `as_of` was given. `cells`
     has for every code cell the SHA-256 of what it printed and showed as text, without times taken. `status` is `ok` or
     `failed`, and `error` then the last line of what went wrong. `started_at` is UTC. A scheduled run has its `job`, the
-    time that it was `due` (UTC), and which `attempt` it was.
+    time that it was `due` (UTC), and which `attempt` it was; one of maintenance, which has no notebook, the `steps`
+    that changed something, a sentence each.
     """
 
     folder: str
@@ -44,6 +45,7 @@ class Run:
     job: str | None = None
     due: str | None = None
     attempt: int = 1
+    steps: tuple[str, ...] | None = None
 
     def save(self) -> None:
         """Write `run.json`."""
@@ -55,7 +57,8 @@ class Run:
         """Read a run folder; FileFault where it is none."""
         try:
             known = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            return cls(**{**known, "cells": tuple(known["cells"]), "folder": str(folder)})
+            lists = {name: tuple(known[name]) for name in ("cells", "steps") if known.get(name) is not None}
+            return cls(**{**known, **lists, "folder": str(folder)})
         except (OSError, ValueError, TypeError, KeyError) as exc:
             raise FileFault(str(folder), f"is no run: {exc}", "Give the folder that `k2 run` named") from exc
 
@@ -67,7 +70,8 @@ class Run:
 
     def __str__(self) -> str:
         ended = "ok" if self.error is None else f"failed: {self.error}"
-        return f"{Path(self.notebook).name} {ended} ({len(self.cells)} cells in {self.seconds:.1f} s), in {self.folder}"
+        done = f"{len(self.cells)} cells" if self.steps is None else f"{len(self.steps)} changes"
+        return f"{Path(self.notebook).name} {ended} ({done} in {self.seconds:.1f} s), in {self.folder}"
 
     def _repr_html_(self) -> str:
         known = facts(self) | {

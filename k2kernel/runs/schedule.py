@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import rmtree
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
@@ -28,6 +30,8 @@ _MISSED = timedelta(minutes=1)
 """A time that is older was missed."""
 
 _WEBHOOK_S = 10
+_KEPT = 100
+"""Records of maintenance, of each job."""
 _STATE, _LOCK = "schedule.json", "schedule.lock"
 
 
@@ -131,7 +135,9 @@ class Schedule:
                 return again(self._bench, before, **marks)
             return run(self._bench, job.notebook, given, **marks)
         except K2Error as error:
-            return _ended(self._bench, job.notebook or f"maintain {job.maintain}", started, began, str(error), marks)
+            what = job.notebook or f"maintain {job.maintain}"
+            nothing = {} if job.maintain is None else {"steps": ()}
+            return _ended(self._bench, what, started, began, str(error), {**marks, **nothing})
 
     def _notify(self, job: Job, failed: Run) -> None:
         """Tell the webhook; that it does not answer is logged, and nothing else."""
@@ -179,9 +185,18 @@ class Schedule:
 def _maintained(bench: Workbench, table: str, started: datetime, marks: Mapping[str, Any]) -> Run:
     """A turn of maintenance, as a run."""
     began = perf_counter()
-    for done in bench.maintain(None if table == "all" else table):
-        _LOG.info("%s", done)
-    return _ended(bench, f"maintain {table}", started, began, None, marks)
+    changes = tuple(str(done) for done in bench.maintain(None if table == "all" else table) if not done.idle)
+    done = _ended(bench, f"maintain {table}", started, began, None, {**marks, "steps": changes})
+    _forget(Path(done.folder).parent, str(marks["job"]))
+    return done
+
+
+def _forget(folder: Path, job: str) -> None:
+    """Take away all but the last records of a job's maintenance, which may run every few minutes for years."""
+    stamped = re.compile(rf"{re.escape(job)}-\d{{8}}T\d{{9}}Z")
+    for old in sorted(path for path in folder.iterdir() if stamped.fullmatch(path.name))[:-_KEPT]:
+        if Run.load(old).steps is not None:
+            rmtree(old)
 
 
 def _ended(  # noqa: PLR0917 - the facts of a record
