@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import appends, contest, data, http, queries, replay, streams, workers
+from benchmarks import appends, contest, http, queries, replay, streams, workers
 from benchmarks.contest import Contest
 from benchmarks.report import Report
 
@@ -36,13 +36,13 @@ def main() -> None:
 
 
 def _measure(report: Report, folder: Path, chosen: argparse.Namespace) -> None:
-    home, csv = contest.home(folder, chosen.rows), data.csv(folder, chosen.rows)
+    home = contest.home(folder, chosen.rows)
     parts = {
         "contest": lambda: Contest(report, folder, chosen.engines.absolute()).measure(chosen.rounds, chosen.commits),
         "appends": lambda: appends.measure(report, folder, chosen.commits),
         "queries": lambda: queries.measure(report, home),
         "replay": lambda: replay.measure(report, home),
-        "workers": lambda: workers.measure(report, csv, folder, chosen.rounds),
+        "workers": lambda: workers.measure(report, folder, chosen.rounds, min(chosen.rows, workers.ROWS)),
         "http": lambda: http.measure(report, home, chosen.seconds),
         "streams": lambda: streams.measure(report, folder, min(chosen.rows, streams.ROWS)),
     }

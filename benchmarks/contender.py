@@ -24,7 +24,7 @@ Work = Callable[[], Any]
 Timed = dict[str, list[float]]
 """Of each task, the time of its first run and of those after it."""
 
-RUNS, SECONDS = 5, 4.0
+RUNS, SECONDS = 5, 3.0
 """So many runs of a question after its first, fewer where they would take longer."""
 
 EDGE = 20
