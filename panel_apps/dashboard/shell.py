@@ -72,7 +72,7 @@ class Dashboard:
             picker("zone", 82, self.state.param.zone.objects),
         ]
         self._brand, self._status = (
-            looks.html(width=560, sizing_mode="fixed", height=34, align="center"),
+            looks.html(width=560, sizing_mode="fixed", height=34, styles={"margin-right": "auto"}),
             looks.html(width=600, sizing_mode="fixed", height=30),
         )
         self._moment = pn.widgets.DiscreteSlider(
@@ -84,8 +84,8 @@ class Dashboard:
         )
         self._live.param.watch(lambda event: self.state.param.update(live=event.new), "value")
         self._moment.param.watch(self._travelled, "value")
-        head = pn.Row(
-            self._brand, pn.layout.HSpacer(), self._venue, self._symbol, self._session, *self._fixed,
+        head = pn.FlexBox(
+            self._brand, pn.Row(self._venue, self._symbol, self._session, *self._fixed, margin=0),
             css_classes=["k2-head"], stylesheets=[looks.style("box")], sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
         bar = pn.Row(

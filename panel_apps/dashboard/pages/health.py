@@ -69,7 +69,7 @@ class Health:
         cards = [("trades", totals["trades"], ""), ("quotes", totals["quotes"], "")]
         cards += [(name, totals[name], "bad" if name in _BAD else "warn") for name in meanings]
         self._cards.object = _card_row(cards)
-        lines = [(name, totals[name], meaning) for name, meaning in meanings.items()]
+        lines = [(name, totals[name], meaning.replace("`", "")) for name, meaning in meanings.items()]
         self._checks.object = (
             looks.table(["check", "rows", "meaning"], lines, ["", "n", ""])
             if lines

@@ -162,7 +162,7 @@ def _facts(desk: Desk) -> str:
         looks.badge(f"{desk.table} at", state),
         *(looks.badge("note", note, warn=True) for note in bars.notes),
     ]
-    return "".join(found)
+    return f'<div class="badges">{"".join(found)}</div>'
 
 
 def _line(desk: Desk, universe: Any) -> Row:

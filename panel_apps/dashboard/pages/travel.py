@@ -23,7 +23,8 @@ class Travel:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._charts = {table: charts.pane(shell.state.theme) for table in _TABLES}
-        self._commits = Grid(self._pick, ("added", "total"), height=430, widths={"": 24, "table": 70, "operation": 84})
+        widths = {"": 24, "committed (UTC)": 140, "table": 64, "operation": 78}
+        self._commits = Grid(self._pick, ("added", "total"), height=430, widths=widths)
         self._names, self._symbols, self._bars = looks.html(), looks.html(), looks.html()
         cards = [looks.card(pane, title=f"States of {table}") for table, pane in self._charts.items()]
         left = pn.Column(*cards, looks.card(self._commits.pane, title="Commits, the newest first"))
