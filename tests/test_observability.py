@@ -124,7 +124,7 @@ def test_the_dashboards_are_of_grafanas_schema(tmp_path: Path) -> None:
     assert "unexpected field 'fieldConfg'" in told
 
 
-def test_every_alert_says_what_to_do_fires_and_is_silent_where_nothing_is_wrong() -> None:
+def test_every_alert_says_what_to_do_and_fires() -> None:
     need_prometheus()
     for rule in rules("alerts.yml"):
         assert rule["annotations"]["summary"]

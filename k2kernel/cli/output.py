@@ -72,7 +72,7 @@ def write(batches: Iterable[pa.RecordBatch], output: Output) -> None:
 def records(found: Sequence[Any], output: Output, order: Sequence[str] | None = None) -> None:
     """Write dataclass records as rows; a table has their fields in this `order` (None: their own)."""
     if not found:
-        typer.echo("[]" if output is Output.json else "")
+        typer.echo("none" if output is Output.table else "[]" if output is Output.json else "", err=output is Output.table)
         return
     table = records_table(found)
     if output is Output.table:
