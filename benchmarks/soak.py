@@ -47,7 +47,7 @@ ROWS, LEAD, SAMPLE_S = 200_000, 1_000_000, 1.0
 _KILLS, _OUTAGES = 3, 6
 """How often the sink is killed, in the first tenths of the time; how many outages of servers the time has room for."""
 
-_RESTS, _WARM, _REST_S = 14, 5, 6.0
+_RESTS, _WARM, _REST_S = 14, 6, 6.0
 """How often the last sink comes to rest, in the rest of the time; how many of those are for warming up, as allocators
 get what they will keep with the first dozens of batches; and how long each is.
 """

@@ -130,7 +130,7 @@ def test_every_alert_says_what_to_do_and_fires() -> None:
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["what_to_do"]
     tested = {each["name"] for each in yaml.safe_load((RULES / "tests.yml").read_text())["tests"]}
-    assert tested == {rule["alert"] for rule in rules("alerts.yml")}
+    assert tested == {rule["alert"] for rule in rules("alerts.yml")} | {"nothing is wrong"}
     for words in (["check", "config", "prometheus.yml"], ["test", "rules", "tests.yml"]):
         done = subprocess.run(["promtool", *words], cwd=RULES, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

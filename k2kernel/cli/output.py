@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from enum import StrEnum
 from itertools import accumulate
+from operator import add
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def write(batches: Iterable[pa.RecordBatch], output: Output) -> None:
 def records(found: Sequence[Any], output: Output, order: Sequence[str] | None = None) -> None:
     """Write dataclass records as rows; a table has their fields in this `order` (None: their own)."""
     if not found:
-        typer.echo("[]" if output is Output.json else "")
+        typer.echo({Output.table: "none", Output.json: "[]"}.get(output, ""), err=output is Output.table)
         return
     table = records_table(found)
     if output is Output.table:
@@ -95,8 +96,10 @@ def frame(table: pa.Table, columns: Sequence[str] | None = None) -> None:
     """An Arrow table for people; times in UTC."""
     table = table if columns is None else table.select(list(columns))
     cells = [[_cell(value) for value in column.to_pylist()] for column in table.columns]
-    numbers = [str(kind).startswith(("int", "decimal", "double", "uint", "float")) for kind in table.schema.types]
-    grid(table.column_names, numbers, list(zip(*cells, strict=True)))
+    kinds = list(map(str, table.schema.types))
+    numbers = [kind.startswith(("int", "decimal", "double", "uint", "float")) for kind in kinds]
+    zones = [" (UTC)" if kind.startswith("timestamp") else "" for kind in kinds]
+    grid(list(map(add, table.column_names, zones)), numbers, list(zip(*cells, strict=True)))
 
 
 def grid(headings: Sequence[str], numbers: Sequence[bool], cells: Sequence[Sequence[str]]) -> None:
