@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from k2kernel.errors import InvalidParameter, listed
+from k2kernel.errors import InvalidParameter, listed, one_of
 
 ALL, VENUE = "all", "venue"
 FIELDS = ("open", "high_low", "last", "volume", "vwap")
@@ -81,9 +81,7 @@ def policy(venue: str, name: str = VENUE, home: Path | None = None) -> Policy:
     known = policies(home)
     if name == VENUE:
         return next((entry for entry in reversed(known.values()) if venue in entry.venues), EVERYTHING)
-    if name not in known:
-        raise InvalidParameter("eligible", name, "is no policy", f"Use one of: {listed([VENUE, *sorted(known)])}")
-    return known[name]
+    return known[one_of("eligible", name, [VENUE, *sorted(known)])]
 
 
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:

@@ -98,6 +98,15 @@ class InvalidParameter(K2Error):
         super().__init__(f"{parameter if value is None else f'{parameter}={value!r}'}: {problem}", remedy)
 
 
+def one_of(parameter: str, value: object, known: Iterable[object]) -> str:
+    """The value as a text, where it is one of those that are `known`; InvalidParameter, which lists them, elsewhere."""
+    names = [str(each) for each in known]
+    if value not in names:
+        remedy = f"{meant(str(value), names)}Use one of: {listed(names)}"
+        raise InvalidParameter(parameter, value, "is not known", remedy)
+    return str(value)
+
+
 class AmbiguousSymbol(InvalidParameter):
     """`symbol` trades on several `venues`."""
 

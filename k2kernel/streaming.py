@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import InvalidParameter
+from k2kernel.errors import InvalidParameter, one_of
 from k2kernel.schemas import KINDS
 
 if TYPE_CHECKING:
@@ -163,11 +163,8 @@ def open_stream(
     from k2kernel.ingest.stream import Bad, How, Stream
     from k2kernel.ingest.watch import SCOPES
 
-    if bad not in list(Bad):
-        raise InvalidParameter("bad", bad, f"is none of {', '.join(Bad)}")
-    if gaps is not None and gaps not in SCOPES:
-        raise InvalidParameter("gaps", gaps, f"is none of {', '.join(SCOPES)}")
-    how = How(rows, nbytes, seconds, Bad(bad), gaps)
+    counted = None if gaps is None else one_of("gaps", gaps, SCOPES)
+    how = How(rows, nbytes, seconds, Bad(one_of("bad", bad, Bad)), counted)
     return Stream(lake, *services(lake.settings), topics, group=group, how=how)
 
 

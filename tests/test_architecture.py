@@ -26,6 +26,7 @@ LEVELS = {
     "config": 0,
     "cached": 0,
     "schemas": 0,
+    "words": 0,
     "wire": 1,
     "times": 1,
     "html": 1,
@@ -129,7 +130,19 @@ HOMES = {
 }
 """The only modules that import each third-party library. A library that is not here has no home yet."""
 
-_OFFERED = ("", ".cached", ".errors", ".metrics", ".plots", ".quality", ".query", ".runs", ".schemas", ".sinks")
+_OFFERED = (
+    "",
+    ".cached",
+    ".errors",
+    ".metrics",
+    ".plots",
+    ".quality",
+    ".query",
+    ".runs",
+    ".schemas",
+    ".sinks",
+    ".words",
+)
 PUBLIC = {f"k2kernel{name}" for name in _OFFERED}
 """What panel_apps may import: the root, and the modules beside it whose own names are public."""
 

@@ -1,11 +1,13 @@
-"""Every door answers the same: Python, the magics in a real kernel, and the command line."""
+"""Every door answers the same: Python, the magics in a real kernel, the command line, and HTTP."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 import pytest
 
@@ -14,6 +16,9 @@ from k2kernel.cli import query_main
 from k2kernel.config import Settings
 from tests.doors import HOSTILE, STATEMENTS, Asked, lake_of_doors
 from tests.kernels import kernel
+from tests.servers import serving
+
+Ask = Callable[[Asked], pa.Table]
 
 RUN = """\
 import json, pyarrow as pa
@@ -47,32 +52,44 @@ def bench(folder: Path) -> k2.Workbench:
     return k2.connect(folder / ".k2")
 
 
-def by_cli(
-    asked: Asked, folder: Path, capsys: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-) -> pa.Table:
-    words = [f"--param={name}={text}" for name, text in asked.params.items()]
-    words += [f"--as-of={asked.as_of}"] if asked.as_of else []
-    words += ["--home", str(folder / ".k2"), "-o", "arrow", "--", asked.sql]
-    monkeypatch.setattr(sys, "argv", ["k2-query", "sql", *words])
-    with pytest.raises(SystemExit) as ended:
-        query_main()
-    out, err = capsys.readouterr()
-    assert not ended.value.code, err
-    return table(out)
+@pytest.fixture(scope="module")
+def http(folder: Path) -> Iterator[httpx.Client]:
+    with serving(folder / ".k2", http_sql=True) as server:
+        yield server.client()
+
+
+def by_http(asked: Asked, http: httpx.Client) -> pa.Table:
+    body = {"query": asked.sql, "params": asked.params, "as_of": asked.as_of, "format": "arrow"}
+    answer = http.post("/v1/sql", json=body)
+    assert answer.status_code == 200, answer.text
+    return table(answer.content)
+
+
+@pytest.fixture
+def by_cli(folder: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Ask:
+    def ask(asked: Asked) -> pa.Table:
+        words = [f"--param={name}={text}" for name, text in asked.params.items()]
+        words += [f"--as-of={asked.as_of}"] if asked.as_of else []
+        words += ["--home", str(folder / ".k2"), "-o", "arrow", "--", asked.sql]
+        monkeypatch.setattr(sys, "argv", ["k2-query", "sql", *words])
+        with pytest.raises(SystemExit) as ended:
+            query_main()
+        out, err = capsysbinary.readouterr()
+        assert not ended.value.code, err
+        return table(out)
+
+    return ask
 
 
 @pytest.mark.parametrize("number", range(len(STATEMENTS)), ids=[asked.sql[:60] for asked in STATEMENTS])
 def test_equal_rows_through_every_door(
-    number: int,
-    folder: Path,
-    bench: k2.Workbench,
-    capsysbinary: pytest.CaptureFixture[bytes],
-    monkeypatch: pytest.MonkeyPatch,
+    number: int, folder: Path, bench: k2.Workbench, http: httpx.Client, by_cli: Ask
 ) -> None:
     asked = STATEMENTS[number]
     expected = bench.sql(asked.sql, asked.params, asked.as_of).to_arrow()
     assert table(folder / f"{number}.arrow").equals(expected)
-    assert by_cli(asked, folder, capsysbinary, monkeypatch).equals(expected)
+    assert by_cli(asked).equals(expected)
+    assert by_http(asked, http).equals(expected)
 
 
 def test_there_are_enough_statements() -> None:

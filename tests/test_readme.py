@@ -7,21 +7,33 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
 import k2kernel as k2
-from k2kernel import plots, profiles
+from k2kernel import plots, profiles, streaming
 from k2kernel.cli.app import app
 from k2kernel.config import Settings
 from k2kernel.magics import sql
 from k2kernel.magics.commands import COMMANDS
 from k2kernel.metrics import Counter, Metrics
+from k2kernel.query import Joins
+from k2kernel.sinks.kafka import Producer
 from panel_apps.api.cursors import Signer
 from panel_apps.app import make_api
 from tests.support import ROOT
+from tests.test_words import ONE, VERBS, of_python
+
+MORE = {
+    "asof": inspect.signature(Joins.asof).parameters,
+    "nbbo": inspect.signature(Joins.nbbo).parameters,
+    "producer": {**inspect.signature(streaming.open_producer).parameters, **inspect.signature(Producer).parameters},
+    "ingest": inspect.signature(k2.Workbench.ingest_each).parameters,
+}
+"""The words of verbs that stand for `**words`, where no other door has the verb."""
 
 README = (ROOT / "README.md").read_text()
 
@@ -130,6 +142,48 @@ def test_routes() -> None:
 def test_every_command_is_named() -> None:
     missing = [name for name in commands(typer.main.get_command(app), "k2") if f"`{name}" not in README]
     assert not missing
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """The cells of the rows of a table."""
+    table = README.partition(heading)[2].partition("\n\n")[0]
+    return [line.strip("|").replace("\\|", "").split(" | ") for line in table.splitlines()[2:]]
+
+
+def test_options_that_are_named_are_there() -> None:
+    """Each in the row of its commands."""
+    root = typer.main.get_command(app)
+    known = {name: command.params for name, command in leaves(root, "k2")}
+    for cells in rows_of("| command | what it does |"):
+        names = re.findall(r"`(k2(?: [a-z-]+)+)", " ".join(cells))
+        there = {option for name in names for each in known[_command(name, known)] for option in each.opts}
+        named = set(re.findall(r"(?<![\w-])(--?[a-z][a-z-]*)", " ".join(cells)))
+        assert named <= there, (names, named - there)
+
+
+def _command(name: str, known: dict[str, Any]) -> str:
+    """The command that a text begins with: what follows may be a word of it, as in `k2 run list`."""
+    return next(each for each in sorted(known, key=len, reverse=True) if f"{name} ".startswith(f"{each} "))
+
+
+def leaves(group: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every command below `group` and itself, with its full name."""
+    yield name, group
+    for key, command in getattr(group, "commands", {}).items():
+        yield from leaves(command, f"{name} {key}")
+
+
+def test_words_of_calls_that_are_named_are_there() -> None:
+    calls = [
+        found for cells in rows_of("| call | answer |") for found in re.findall(r"`wb\.(\w+)\(([^`]*)\)`", cells[0])
+    ]
+    assert len(calls) > 40
+    for verb, given in calls:
+        outer = inspect.signature(getattr(k2.Workbench, verb)).parameters
+        inner = of_python(VERBS[verb]).keys() if verb in VERBS else {ONE.get(name, name) for name in MORE.get(verb, ())}
+        words = [word.partition("=")[0] for word in re.sub(r"\(.*?\)", "", given).split(", ") if word not in {"…", ""}]
+        unknown = [word for word in words if word not in outer and ONE.get(word, word) not in inner]
+        assert not unknown, (verb, unknown)
 
 
 def test_every_verb_of_the_workbench_is_named() -> None:

@@ -240,7 +240,7 @@ def test_the_command_line_pages_through_a_replay_while_a_writer_is_at_work(tmp_p
     found, position = list[Any](), list[str]()
     with writer_at_work(bench.lake, event(symbol="CBA", session=DAY)):
         for door in cycle(("replay", "query replay")):
-            words = [*door.split(), "-s", "CBA", "--batch-size", "7", "--limit", "60", "-o", "ndjson", *position]
+            words = [*door.split(), "-s", "CBA", "--batch-rows", "7", "--limit", "60", "-o", "ndjson", *position]
             done = k2(bench, *words)
             page = [identity(json.loads(line)) for line in done.stdout.splitlines()]
             found += page

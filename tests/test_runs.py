@@ -73,7 +73,7 @@ def test_a_claim_that_fails_fails_the_run(
     bench: k2.Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "report.ipynb", READ, "assert limit < 3, 'too many'")
-    words = ["run", str(path), "-p", "symbol=RIO", "--home", str(bench.settings.home), "--out", "kept"]
+    words = ["run", str(path), "-p", "symbol=RIO", "--home", str(bench.settings.home), "--folder", "kept"]
     monkeypatch.setattr(sys, "argv", ["k2", *words])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -68,7 +68,7 @@ def test_a_time_is_of_the_session_that_closed() -> None:
     [
         ('[a]\nwhen = "0 1 * * *"', "is not a job"),
         ('[a]\nwhen = "0 1 * * *"\nmaintain = "all"\nretry = 1', "Did you mean retries"),
-        ('[a]\nwhen = "0 1 * * *"\nmaintain = "all"\ncatch_up = "some"', "is no rule"),
+        ('[a]\nwhen = "0 1 * * *"\nmaintain = "all"\ncatch_up = "some"', "is not known"),
         ('[a]\nwhen = "0 1 * * *"\nmaintain = "all"\nwebhook = "file:///x"', "is no address"),
         ('[a]\nwhen = "0 1 5 * 1"\nmaintain = "all"', "a day of the month and a weekday"),
         ('[a]\nwhen = "noon"\nmaintain = "all"', "is no time"),

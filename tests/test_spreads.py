@@ -176,14 +176,14 @@ def test_on_the_command_line(lake: Lake) -> None:
     wb = workbench(lake, [trade(1, "10")], [quote(0, "9", "11")])
     home = ["--home", str(wb.settings.home)]
 
-    def said(*words: str) -> str:
-        done = CliRunner().invoke(app, ["query", "spreads", "BHP", *words, *home])
+    def said(*words: str, verb: str = "spreads") -> str:
+        done = CliRunner().invoke(app, ["query", verb, "BHP", *words, *home])
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    (found,) = json.loads(said("--sign", "tick", "--horizon", "1s", "--book", "nbbo", "--strict", "-o", "json"))
+    (found,) = json.loads(said("--sign", "tick", "--horizon", "1s", "--book", "nbbo", "--no-inclusive", "-o", "json"))
     assert (found["mid"], found["effective_spread"], found["sign"]) == ("10", "0", None)
-    (found,) = json.loads(said("--per-session", "-o", "json"))
+    (found,) = json.loads(said("-o", "json", verb="spread-summary"))
     assert (found["trades"], found["volume"], found["effective_spread"]) == (1, "100", "0")
     assert said().split()[:2] == ["ts_event", "(Australia/Sydney)"]
 

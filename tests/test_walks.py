@@ -154,7 +154,7 @@ def test_what_was_known_then_and_what_has_changed_is_reported_and_checked_again(
     changed = wb.diff("trades", "then", wb.lake.head("trades"))
     assert "BHP" in cli("table", "diff", "trades", "then", "--show", "symbols", "-o", "csv")
     assert changed.symbols().to_polars()["symbol"].to_list() == ["BHP"]
-    words = ["-p", "session=2024-03-05", "--as-of", "then", "--out", str(tmp_path / "report")]
+    words = ["-p", "session=2024-03-05", "--as-of", "then", "--folder", str(tmp_path / "report")]
     folder = cli("run", str(ROOT / "notebooks" / "daily_report.ipynb"), *words).strip()
     assert f"{known.volume:.0f}" in (Path(folder) / "report.html").read_text()
     cli("run", "--verify", folder)

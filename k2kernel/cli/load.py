@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from k2kernel.cli.shared import Home, named, say, workbench
+from k2kernel import words
+from k2kernel.cli.options import FileOption, FileSymbol, FileVenue, MaxRejects, Profile
+from k2kernel.cli.shared import Home, say, workbench
 
 if TYPE_CHECKING:
     from k2kernel.ingest import Receipt
@@ -16,26 +18,19 @@ if TYPE_CHECKING:
 
 def ingest(
     files: Annotated[list[Path], typer.Argument(help="files: CSV, NDJSON or Parquet; also .gz .bz2 .xz .zst .zip")],
-    profile: Annotated[str, typer.Option("--profile", "-p", help="a shipped profile (k2 profiles) or a .toml file")],
-    symbol: Annotated[str | None, typer.Option("--symbol", "-s", help="where the file does not say")] = None,
-    venue: Annotated[str | None, typer.Option("--venue", "-v", help="where the file does not say")] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", help="NAME=TEXT, such as date=2024-03-04, where the profile reads it"),
-    ] = None,
+    profile: Profile,
+    symbol: FileSymbol = None,
+    venue: FileVenue = None,
+    option: FileOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the first rows and rejects; write nothing")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="take out an earlier load of the same content")] = False,
-    append_grown: Annotated[bool, typer.Option("--append-grown", help="load what a file has grown by")] = False,
-    max_rejects: Annotated[float, typer.Option(help="share of lines that may be bad, 0 to 1")] = 0.01,
-    on_duplicate: Annotated[
-        str, typer.Option(help="fills that repeat a venue's id: keep_all, keep_first, keep_last or error")
-    ] = "keep_all",
-    workers: Annotated[
-        int, typer.Option(help="files loaded at a time, one a core at most, each in its own process")
-    ] = 1,
+    replace: Annotated[bool, typer.Option("--replace", help=words.REPLACE)] = False,
+    append_grown: Annotated[bool, typer.Option("--append-grown", help=words.APPEND_GROWN)] = False,
+    max_rejects: MaxRejects = 0.01,
+    on_duplicate: Annotated[str, typer.Option(help=words.ON_DUPLICATE)] = "keep_all",
+    workers: Annotated[int, typer.Option(help=words.WORKERS)] = 1,
     home: Home = None,
 ) -> None:
-    """Load files into the lake by a profile. Each file is one commit a table or nothing; again, it adds nothing."""
+    """Load files into the lake by a profile: each file is one commit a table or nothing; again, it adds nothing."""
     bench = workbench(home, long=True)
     options = options_of(option, symbol, venue)
     if dry_run:
@@ -82,7 +77,7 @@ def report(path: str, receipt: Receipt) -> None:
 def options_of(given: list[str] | None, symbol: str | None, venue: str | None) -> dict[str, str]:
     """The options of a profile as given on the command line."""
     options = {name: text for name, text in (("symbol", symbol), ("venue", venue)) if text is not None}
-    return options | named("option", given)
+    return options | words.by_name("option", given)
 
 
 def _preview(bench: Workbench, path: Path, profile: str, options: dict[str, str]) -> None:

@@ -11,8 +11,9 @@ import typer
 
 from k2kernel.cli.options import AsOf, Format
 from k2kernel.cli.output import Output, records
-from k2kernel.cli.shared import Home, named, say, workbench
+from k2kernel.cli.shared import Home, say, workbench
 from k2kernel.errors import InvalidParameter
+from k2kernel.words import by_name
 
 if TYPE_CHECKING:
     from k2kernel.runs import Run
@@ -27,7 +28,7 @@ def run(
     ] = None,
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for a parameter of it")] = None,
     as_of: AsOf = None,
-    out: Annotated[Path | None, typer.Option(help="the run's folder; default: a new one in runs of the lake")] = None,
+    folder: Annotated[Path | None, typer.Option(help="of the run; default: a new one in runs of the lake")] = None,
     verify: Annotated[
         Path | None, typer.Option(help="the folder of a run, or of evidence, to be made again at the same states")
     ] = None,
@@ -57,7 +58,7 @@ def run(
     elif again is not None:
         done = runs.again(bench, runs.Run.load(again))
     else:
-        done = runs.run(bench, str(notebook), named("param", param), as_of, out)
+        done = runs.run(bench, str(notebook), by_name("param", param), as_of, folder)
     for each in found:
         say(f"k2: {each}")
     typer.echo(done.folder)

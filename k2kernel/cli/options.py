@@ -9,25 +9,35 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from k2kernel import words
 from k2kernel.cli.output import Output
 from k2kernel.cli.shared import Home
 
-Symbols = Annotated[list[str] | None, typer.Option("--symbol", "-s", help="one or more; default: all")]
-Instrument = Annotated[str, typer.Argument(help="the instrument")]
-Venue = Annotated[str | None, typer.Option("--venue", "-v", help="MIC or declared code")]
-Session = Annotated[str | None, typer.Option(help="YYYY-MM-DD, or FIRST..LAST, both inclusive")]
-Start = Annotated[str | None, typer.Option(help="time with zone, inclusive; a bare date is the start of that session")]
-End = Annotated[str | None, typer.Option(help="time with zone, exclusive; a bare date is the start of that session")]
-AsOf = Annotated[str | None, typer.Option("--as-of", help="snapshot id, tag, branch, pin, or time with zone")]
-KnownAt = Annotated[str | None, typer.Option("--known-at", help="time with zone: only what was known by then")]
-Clock = Annotated[str, typer.Option(help="with --known-at, by what time: ingest, recv or event")]
+Symbols = Annotated[list[str] | None, typer.Option("--symbol", "-s", help=words.SYMBOLS)]
+Instrument = Annotated[str, typer.Argument(help=words.INSTRUMENT)]
+Venue = Annotated[str | None, typer.Option("--venue", "-v", help=words.VENUE)]
+Session = Annotated[str | None, typer.Option(help=words.SESSION)]
+OneSession = Annotated[str, typer.Argument(help=words.ONE_SESSION)]
+Start = Annotated[str | None, typer.Option(help=words.START)]
+End = Annotated[str | None, typer.Option(help=words.END)]
+AsOf = Annotated[str | None, typer.Option(help=words.AS_OF)]
+KnownAt = Annotated[str | None, typer.Option(help=words.KNOWN_AT)]
+Clock = Annotated[str, typer.Option(help=words.CLOCK)]
 Limit = Annotated[int | None, typer.Option("--limit", "-n", help="first rows only; a table shows 20 unless told")]
 Format = Annotated[Output, typer.Option("--output", "-o", help="how rows are written")]
-Eligible = Annotated[str, typer.Option(help="which trades count: venue (the venue's policy), all, or a policy")]
-Adjustment = Annotated[str, typer.Option(help="prices across corporate actions: raw, split, dividend or all")]
-Hours = Annotated[str, typer.Option(help="all, rth (open to close, breaks apart), or rth+auctions")]
-Raw = Annotated[bool, typer.Option("--raw", help="every row received, also undone ones")]
-Columns = Annotated[str | None, typer.Option(help="names joined by commas; default: all, or a few in a table")]
+Eligible = Annotated[str, typer.Option(help=words.ELIGIBLE)]
+Adjustment = Annotated[str, typer.Option(help=words.ADJUSTMENT)]
+Hours = Annotated[str, typer.Option(help=words.HOURS)]
+Raw = Annotated[bool, typer.Option("--raw", help=words.RAW)]
+Columns = Annotated[str | None, typer.Option(help=words.COLUMNS)]
+Descending = Annotated[bool, typer.Option("--descending", help=words.DESCENDING)]
+Sides = Annotated[str, typer.Option(help=words.SIDES)]
+Table = Annotated[str, typer.Argument(help=words.TABLE)]
+Profile = Annotated[str, typer.Option("--profile", "-p", help=words.PROFILE)]
+FileSymbol = Annotated[str | None, typer.Option("--symbol", "-s", help=words.WHERE_FILES_DO_NOT_SAY)]
+FileVenue = Annotated[str | None, typer.Option("--venue", "-v", help=words.WHERE_FILES_DO_NOT_SAY)]
+FileOption = Annotated[list[str] | None, typer.Option("--option", help=words.OPTION)]
+MaxRejects = Annotated[float, typer.Option(help=words.MAX_REJECTS)]
 
 
 def where(venue: Venue = None, session: Session = None, start: Start = None, end: End = None) -> None:
@@ -36,6 +46,18 @@ def where(venue: Venue = None, session: Session = None, start: Start = None, end
 
 def when(as_of: AsOf = None, known_at: KnownAt = None, clock: Clock = "ingest") -> None:
     """At which state."""
+
+
+def prevailing(
+    sign: Annotated[str, typer.Option(help=words.SIGN)] = "side",
+    horizon: Annotated[str, typer.Option(help=words.HORIZON)] = "5m",
+    book: Annotated[str | None, typer.Option(help=words.BOOK)] = None,
+    on: Annotated[str, typer.Option(help=words.ON)] = "ts_event",
+    inclusive: Annotated[bool, typer.Option(help=words.INCLUSIVE)] = True,
+    tolerance: Annotated[str | None, typer.Option(help=words.TOLERANCE)] = None,
+    lag: Annotated[str, typer.Option(help=words.LAG)] = "0s",
+) -> None:
+    """Which quote goes beside a trade."""
 
 
 def written(limit: Limit = None, output: Format = Output.table, home: Home = None) -> None:
@@ -58,8 +80,8 @@ def takes(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]
         every = [*(each for each in own if each.name not in names), *given]
 
         @wraps(command)
-        def run(**words: Any) -> None:
-            command(**words)
+        def run(**given: Any) -> None:
+            command(**given)
 
         run.__annotations__ = {each.name: each.annotation for each in every}
         run.__signature__ = Signature(every)  # type: ignore[attr-defined]  # what typer looks at

@@ -7,25 +7,32 @@ from typing import Annotated, Any
 
 import typer
 
+from k2kernel import words
 from k2kernel.cli.options import (
     Adjustment,
     AsOf,
     Columns,
+    Descending,
     Eligible,
     Format,
     Hours,
     Instrument,
     Limit,
+    OneSession,
     Raw,
+    Session,
+    Sides,
     Symbols,
+    Table,
     Venue,
+    prevailing,
     takes,
     when,
     where,
     written,
 )
 from k2kernel.cli.output import Output, frame, rows, write
-from k2kernel.cli.shared import Home, named, workbench
+from k2kernel.cli.shared import Home, workbench
 
 app = typer.Typer(
     help="Trades, quotes, bars, summaries, SQL and what there is.",
@@ -55,11 +62,13 @@ def trades(
     hours: Hours = "all",
     adjustment: Adjustment = "raw",
     columns: Columns = None,
-    **words: Any,
+    descending: Descending = False,
+    **given: Any,
 ) -> None:
     """Trades that stand, in total order."""
-    words |= {"raw": raw, "hours": hours, "adjustment": adjustment, **_read(columns, _TRADES, limit, output)}
-    rows(workbench(home).trades(symbol, **words), output, limit)
+    given |= {"raw": raw, "hours": hours, "adjustment": adjustment, "descending": descending}
+    given |= _read(columns, _TRADES, limit, output)
+    rows(workbench(home).trades(symbol, **given), output, limit)
 
 
 @app.command()
@@ -71,11 +80,12 @@ def quotes(
     symbol: Symbols = None,
     hours: Hours = "all",
     columns: Columns = None,
-    **words: Any,
+    descending: Descending = False,
+    **given: Any,
 ) -> None:
     """Quotes in total order."""
-    words |= {"hours": hours, **_read(columns, _QUOTES, limit, output)}
-    rows(workbench(home).quotes(symbol, **words), output, limit)
+    given |= {"hours": hours, "descending": descending, **_read(columns, _QUOTES, limit, output)}
+    rows(workbench(home).quotes(symbol, **given), output, limit)
 
 
 def _read(columns: str | None, short: list[str], limit: int | None, output: Output) -> dict[str, Any]:
@@ -95,59 +105,47 @@ def bars(
     limit: int | None,
     output: Output,
     symbol: Instrument,
-    interval: Annotated[
-        str, typer.Argument(help="1s, 5m, 1h, 1d, session, tick:1000, volume:50000, dollar:1e6")
-    ] = "1m",
-    of: Annotated[
-        str | None, typer.Option(help="trades, bid, ask or mid; default: trades, mid where there are none")
-    ] = None,
+    interval: Annotated[str, typer.Argument(help=words.INTERVAL)] = "1m",
+    of: Annotated[str | None, typer.Option(help=words.OF)] = None,
     eligible: Eligible = "venue",
-    align: Annotated[
-        str, typer.Option(help="buckets from the start of the session, or by the venue's clock")
-    ] = "session",
-    fill: Annotated[
-        str | None, typer.Option(help="bars where nothing traded: null, or with the previous close")
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="names joined by commas, such as ts_open,close,twap; or all")
-    ] = None,
+    align: Annotated[str, typer.Option(help=words.ALIGN)] = "session",
+    fill: Annotated[str | None, typer.Option(help=words.FILL)] = None,
+    columns: Annotated[str | None, typer.Option(help=words.FIGURES)] = None,
     hours: Hours = "all",
     adjustment: Adjustment = "raw",
-    cached: Annotated[
-        str | None, typer.Option(help="merge kept bars of this interval (wb.materialise_bars), such as 1m")
-    ] = None,
-    **words: Any,
+    cached: Annotated[str | None, typer.Option(help=words.CACHED)] = None,
+    **given: Any,
 ) -> None:
     """Open, high, low, close, volume and VWAP by time, by session, or by amount."""
-    words |= {"of": of, "eligible": eligible, "align": align, "fill": fill, "hours": hours, "adjustment": adjustment}
-    words |= {"columns": _names(columns) if columns != "all" else columns, "cached": cached}
-    rows(workbench(home).bars(symbol, interval, **words), output, limit)
+    given |= {"of": of, "eligible": eligible, "align": align, "fill": fill, "hours": hours, "adjustment": adjustment}
+    given |= {"columns": _names(columns) if columns != "all" else columns, "cached": cached}
+    rows(workbench(home).bars(symbol, interval, **given), output, limit)
 
 
 @app.command()
 @takes(when)
 def summary(
     symbol: Instrument,
-    session: Annotated[str, typer.Argument(help="trading date at the venue, YYYY-MM-DD")],
+    session: OneSession,
     venue: Venue = None,
     eligible: Eligible = "venue",
     hours: Hours = "all",
     adjustment: Adjustment = "raw",
     output: Format = Output.table,
     home: Home = None,
-    **words: Any,
+    **given: Any,
 ) -> None:
     """One session of one instrument: open, high, low, close, volume, VWAP."""
     from k2kernel.cli.output import record
 
-    words |= {"venue": venue, "eligible": eligible, "hours": hours, "adjustment": adjustment}
-    record(workbench(home).summary(symbol, session, **words), output)
+    given |= {"venue": venue, "eligible": eligible, "hours": hours, "adjustment": adjustment}
+    record(workbench(home).summary(symbol, session, **given), output)
 
 
 @app.command()
 def hours(
-    venue: Annotated[str, typer.Argument(help="its code, such as XASX")],
-    session: Annotated[str, typer.Argument(help="a trading date, or first..last")],
+    venue: Annotated[str, typer.Argument(help=words.VENUE)],
+    session: Annotated[str, typer.Argument(help=words.SESSION)],
     output: Format = Output.table,
     home: Home = None,
 ) -> None:
@@ -160,28 +158,37 @@ def hours(
 
 
 @app.command()
-@takes(where, when, written)
+@takes(prevailing, where, when, written)
 def spreads(
     home: Path | None,
     limit: int | None,
     output: Output,
     symbol: Instrument,
-    sign: Annotated[
-        str, typer.Option(help="who began a trade: side (as the venue says), quote, tick or lee_ready")
-    ] = "side",
-    horizon: Annotated[str, typer.Option(help="how long after a trade its realised spread is taken: 10s, 5m")] = "5m",
-    book: Annotated[
-        str | None, typer.Option(help="where several venues quote: nbbo, same_exec_venue or last_row")
-    ] = None,
-    on: Annotated[str, typer.Option(help="the clock: ts_event or ts_recv")] = "ts_event",
-    strict: Annotated[bool, typer.Option("--strict", help="only quotes before a trade, none of its instant")] = False,
-    per_session: Annotated[bool, typer.Option("--per-session", help="weighted means instead of trades")] = False,
-    **words: Any,
+    hours: Hours = "all",
+    sides: Sides = "any",
+    **given: Any,
 ) -> None:
     """Trades with the quote beside them: mid, quoted, effective and realised spread, micro-price, imbalance."""
-    words |= {"sign": sign, "horizon": horizon, "book": book, "on": on, "inclusive": not strict}
-    read = workbench(home).spread_summary if per_session else workbench(home).spreads
-    rows(read(symbol, **words), output, limit, None if per_session else _SPREADS)
+    rows(workbench(home).spreads(symbol, hours=hours, sides=sides, **given), output, limit, _SPREADS)
+
+
+@app.command()
+@takes(prevailing, when, written)
+def spread_summary(
+    home: Path | None,
+    limit: int | None,
+    output: Output,
+    symbol: Instrument,
+    venue: Venue = None,
+    session: Session = None,
+    hours: Hours = "all",
+    eligible: Eligible = "venue",
+    sides: Sides = "uncrossed",
+    **given: Any,
+) -> None:
+    """Spreads by session, weighted by time and by volume."""
+    given |= {"venue": venue, "hours": hours, "eligible": eligible, "sides": sides}
+    rows(workbench(home).spread_summary(symbol, session, **given), output, limit)
 
 
 @app.command()
@@ -193,25 +200,25 @@ def turnover(
     symbol: Symbols = None,
     by: Annotated[str, typer.Option(help="what to keep apart: some of venue,symbol,session")] = "venue,symbol,session",
     eligible: Eligible = "venue",
-    **words: Any,
+    **given: Any,
 ) -> None:
     """The money of trades, by multiplier and price unit of each instrument; currencies are never summed."""
-    words |= {"by": [name for name in by.split(",") if name], "eligible": eligible}
-    rows(workbench(home).turnover(symbol, **words), output, limit)
+    given |= {"by": [name for name in by.split(",") if name], "eligible": eligible}
+    rows(workbench(home).turnover(symbol, **given), output, limit)
 
 
 @app.command()
 @takes(when, written)
-def symbols(home: Path | None, limit: int | None, output: Output, **words: Any) -> None:
+def symbols(home: Path | None, limit: int | None, output: Output, **given: Any) -> None:
     """The instruments, with rows and sessions of each."""
-    rows(workbench(home).symbols(**words), output, limit)
+    rows(workbench(home).symbols(**given), output, limit)
 
 
 @app.command()
 @takes(when, written)
-def sessions(home: Path | None, limit: int | None, output: Output, **words: Any) -> None:
-    """The sessions of each venue."""
-    rows(workbench(home).sessions(**words), output, limit)
+def sessions(home: Path | None, limit: int | None, output: Output, **given: Any) -> None:
+    """The sessions of each venue, with rows of each."""
+    rows(workbench(home).sessions(**given), output, limit)
 
 
 @app.command()
@@ -222,7 +229,7 @@ def stats(as_of: AsOf = None, output: Format = Output.table, home: Home = None) 
 
 @app.command()
 def snapshots(
-    table: Annotated[str, typer.Argument(help="trades, quotes, …")] = "trades",
+    table: Table = "trades",
     limit: Limit = None,
     output: Format = Output.table,
     home: Home = None,
@@ -239,13 +246,11 @@ def sql(
     home: Path | None,
     limit: int | None,
     output: Output,
-    text: Annotated[str, typer.Argument(help="one SELECT over trades, quotes, …; - reads standard input")],
-    param: Annotated[
-        list[str] | None, typer.Option("--param", "-P", help="NAME=TEXT for $NAME in the statement")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="duckdb or spark; default: K2_ENGINE")] = None,
-    **words: Any,
+    text: Annotated[str, typer.Argument(help=f"{words.STATEMENT}; - reads standard input")],
+    param: Annotated[list[str] | None, typer.Option("--param", "-P", help=f"{words.PARAMS}: NAME=TEXT")] = None,
+    engine: Annotated[str | None, typer.Option(help=words.ENGINE)] = None,
+    **given: Any,
 ) -> None:
-    """One read-only statement; `trades FOR VERSION AS OF 'eod'` looks back in time."""
+    """One read-only statement over the lake's tables; `trades FOR VERSION AS OF 'eod'` looks back in time."""
     statement = typer.get_text_stream("stdin").read() if text == "-" else text
-    rows(workbench(home).sql(statement, named("param", param), engine=engine, **words), output, limit)
+    rows(workbench(home).sql(statement, words.by_name("param", param), engine=engine, **given), output, limit)

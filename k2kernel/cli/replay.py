@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from k2kernel import words
 from k2kernel.cli.options import Hours, Raw, Symbols, takes, when, where, written
 from k2kernel.cli.output import Output, frame, write
 from k2kernel.cli.query import app
@@ -35,27 +36,27 @@ def replay(
     limit: int | None,
     output: Output,
     symbol: Symbols = None,
-    kind: Annotated[list[str] | None, typer.Option("--kind", help="trades, quotes; default: both")] = None,
+    kind: Annotated[list[str] | None, typer.Option("--kind", help=words.KINDS)] = None,
     raw: Raw = False,
     hours: Hours = "all",
-    speed: Annotated[float, typer.Option(help="times the pace of history; 0: as fast as it goes")] = 0,
-    order_by: Annotated[str, typer.Option(help="ts_event, or ts_recv for the order of capture")] = "ts_event",
-    ties: Annotated[str, typer.Option(help="at one instant: quotes_first or trades_first")] = "quotes_first",
-    batch_size: Annotated[int, typer.Option(help="events handed on at once")] = 65_536,
-    position: Annotated[str | None, typer.Option(help="go on from here: what an equal replay said at its end")] = None,
-    digest: Annotated[bool, typer.Option("--digest", help="say the digest of the events at the end")] = False,
+    speed: Annotated[float, typer.Option(help=words.SPEED)] = 0,
+    order_by: Annotated[str, typer.Option(help=words.ORDER_BY)] = "ts_event",
+    ties: Annotated[str, typer.Option(help=words.TIES)] = "quotes_first",
+    batch_rows: Annotated[int, typer.Option(help="events handed on at once")] = 65_536,
+    position: Annotated[str | None, typer.Option(help=words.POSITION)] = None,
+    digest: Annotated[bool, typer.Option("--digest", help=words.DIGEST)] = False,
     to_kafka: Annotated[
         bool, typer.Option("--to-kafka", help="publish the events, with their times in headers")
     ] = False,
     asset_class: Annotated[str | None, typer.Option(help="word of their topics' names; default: replay")] = None,
-    **words: Any,
+    **given: Any,
 ) -> None:
     """Trades and quotes of several symbols in one order; at the end, on standard error, the position to go on from."""
     bench = workbench(home)
-    words |= {"raw": raw, "hours": hours, "speed": speed, "order_by": order_by, "ties": ties, "batch_rows": batch_size}
-    words |= {"position": position, "digest": digest}
-    words["limit"] = _SHOWN if limit is None and output is Output.table and not to_kafka else limit
-    found = bench.replay(symbol or None, kind or ("trades", "quotes"), **words)
+    given |= {"raw": raw, "hours": hours, "speed": speed, "order_by": order_by, "ties": ties, "batch_rows": batch_rows}
+    given |= {"position": position, "digest": digest}
+    given["limit"] = _SHOWN if limit is None and output is Output.table and not to_kafka else limit
+    found = bench.replay(symbol or None, kind or ("trades", "quotes"), **given)
     for note in found.notes:
         say(note)
     if to_kafka:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from k2kernel.errors import InvalidParameter
-
 if TYPE_CHECKING:
     from k2kernel.workbench import Workbench
 
@@ -37,17 +35,6 @@ def workbench(home: Path | None, *, long: bool = False) -> Workbench:
     if long or bench.settings.metrics_textfile is not None:
         CLOSING.enter_context(bench.metrics(serve=long))
     return bench
-
-
-def named(option: str, given: list[str] | None) -> dict[str, str]:
-    """The texts of a repeated `--option NAME=TEXT` by name."""
-    found = {}
-    for each in given or []:
-        name, mark, text = each.partition("=")
-        if not mark or not name:
-            raise InvalidParameter(option, each, "is not NAME=TEXT", f"Write it like --{option} date=2024-03-04")
-        found[name] = text
-    return found
 
 
 def say(text: str) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from k2kernel import words
 from k2kernel.cli.load import options_of
-from k2kernel.cli.options import Format, Limit
+from k2kernel.cli.options import FileOption, FileSymbol, FileVenue, Format, Limit, MaxRejects
 from k2kernel.cli.output import Output, frame, records, rows, write
 from k2kernel.cli.shared import Home, say, workbench
 from k2kernel.errors import InvalidParameter
@@ -43,14 +44,14 @@ _LETTER = ["source", "source_offset", "target", "error", "reason", "schema_id", 
 @app.command()
 def produce(
     files: Annotated[list[Path], typer.Argument(help="as for k2 ingest; with --resend, of undelivered rows")],
-    profile: Annotated[str | None, typer.Option("--profile", "-p", help="a shipped profile or a .toml file")] = None,
-    symbol: Annotated[str | None, typer.Option("--symbol", "-s", help="where the file does not say")] = None,
-    venue: Annotated[str | None, typer.Option("--venue", "-v", help="where the file does not say")] = None,
-    option: Annotated[list[str] | None, typer.Option("--option", help="NAME=TEXT, where the profile reads it")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", "-p", help=words.PROFILE)] = None,
+    symbol: FileSymbol = None,
+    venue: FileVenue = None,
+    option: FileOption = None,
     asset_class: AssetClass = None,
     partitions: Partitions = None,
     compression: Annotated[str, typer.Option(help="lz4 or zstd")] = "lz4",
-    max_rejects: Annotated[float, typer.Option(help="share of lines that may be bad, 0 to 1")] = 0.01,
+    max_rejects: MaxRejects = 0.01,
     resend: Annotated[bool, typer.Option("--resend", help="publish rows again that could not be delivered")] = False,
     home: Home = None,
 ) -> None:
@@ -89,26 +90,22 @@ def register(topics: Annotated[list[str], typer.Argument(help="market.<asset cla
 @app.command()
 def sink(
     topics: Annotated[list[str] | None, typer.Argument(help="default: every market.* topic")] = None,
-    group: Annotated[str | None, typer.Option(help="share the partitions with other sinks of this group")] = None,
-    messages: Annotated[int, typer.Option("--rows", min=1, help="commit after so many messages")] = 500_000,
-    nbytes: Annotated[int, typer.Option("--bytes", min=1, help="or so many bytes of them")] = 64 * 1024 * 1024,
-    seconds: Annotated[float, typer.Option(min=0, help="or so long after the first")] = 10.0,
-    bad: Annotated[str, typer.Option(help="what to do with messages that are no rows: dead_letter, skip, suspend")] = (
-        "dead_letter"
-    ),
-    gaps: Annotated[
-        str | None, typer.Option(help="watch sequence numbers, which count the rows of an instrument, or of a source")
-    ] = None,
-    max_messages: Annotated[int | None, typer.Option(min=1, help="stop after exactly so many")] = None,
-    until_end: Annotated[bool, typer.Option("--until-end", help="stop where the topics end now")] = False,
+    group: Annotated[str | None, typer.Option(help=words.GROUP)] = None,
+    messages: Annotated[int, typer.Option("--rows", min=1, help=words.ROWS)] = 500_000,
+    nbytes: Annotated[int, typer.Option("--bytes", min=1, help=words.NBYTES)] = 64 * 1024 * 1024,
+    seconds: Annotated[float, typer.Option(min=0, help=words.SECONDS)] = 10.0,
+    bad: Annotated[str, typer.Option(help=words.BAD)] = "dead_letter",
+    gaps: Annotated[str | None, typer.Option(help=words.GAPS)] = None,
+    max_messages: Annotated[int | None, typer.Option(min=1, help=words.MAX_MESSAGES)] = None,
+    until_end: Annotated[bool, typer.Option("--until-end", help=words.UNTIL_END)] = False,
     home: Home = None,
 ) -> None:
     """Stream topics into the lake until interrupted; a stop takes about a second and loses nothing.
 
     Standard error says how far it is: at the beginning, and at most every ten seconds, on a terminal every second.
     """
-    words = {"rows": messages, "nbytes": nbytes, "seconds": seconds, "bad": bad, "gaps": gaps}
-    stream = workbench(home, long=True).stream(topics or None, group=group, **words)
+    how = {"rows": messages, "nbytes": nbytes, "seconds": seconds, "bad": bad, "gaps": gaps}
+    stream = workbench(home, long=True).stream(topics or None, group=group, **how)
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: stream.stop()) for number in numbers]
     try:
@@ -153,8 +150,7 @@ def gaps(
     """Sequence numbers that were missing, late or there twice, or began again, by streams that watch them."""
     wanted = "($event IS NULL OR event = $event) AND ($symbol IS NULL OR symbol = $symbol)"
     text = f"SELECT * FROM gaps WHERE {wanted} ORDER BY ts_ingest DESC, source, source_offset DESC"
-    words = {"event": event, "symbol": symbol}
-    rows(workbench(home).sql(text, words), output, limit)
+    rows(workbench(home).sql(text, {"event": event, "symbol": symbol}), output, limit)
 
 
 @letters.command("list")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from k2kernel.cli.options import AsOf, Format, Limit, Session, Symbols, Venue
+from k2kernel import words
+from k2kernel.cli.options import AsOf, End, Format, KnownAt, Limit, Session, Start, Symbols, Table, Venue
 from k2kernel.cli.output import Output, record, records, rows, write
 from k2kernel.cli.query import snapshots
 from k2kernel.cli.shared import Home, say, workbench
@@ -26,13 +27,12 @@ app = typer.Typer(
 _STATES, _UPKEEP, _COPIES = "States", "Upkeep", "Copies"
 app.command(rich_help_panel=_STATES)(snapshots)
 
-Table = Annotated[str, typer.Argument(help="trades, quotes, …")]
 Name = Annotated[str, typer.Argument(help="a-z, 0-9, . _ -, a letter first")]
-State = Annotated[str, typer.Argument(help="snapshot id, tag, branch, pin, or time with zone")]
+State = Annotated[str, typer.Argument(help=words.AS_OF)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done")]
 Apply = Annotated[bool, typer.Option("--apply", help="do it; without, only say what would be done")]
 _APPLY = "with --apply"
-Move = Annotated[bool, typer.Option("--move", help="the name may stand elsewhere already")]
+Move = Annotated[bool, typer.Option("--move", help=words.MOVE)]
 
 
 class What(StrEnum):
@@ -54,7 +54,7 @@ def diff(
     output: Format = Output.table,
     home: Home = None,
 ) -> None:
-    """What is in TABLE at B and not so at A: rows added, removed and changed, by symbol, bar or row."""
+    """What differs between two states of a table: rows added, removed and changed, by symbol, bar or row."""
     found = workbench(home).diff(table, a, b)
     if what is What.summary and output is not Output.table:
         record(found.summary, output)
@@ -70,7 +70,10 @@ def quality(
     symbol: Symbols = None,
     venue: Venue = None,
     session: Session = None,
+    start: Start = None,
+    end: End = None,
     as_of: AsOf = None,
+    known_at: KnownAt = None,
     quiet: Annotated[str, typer.Option(help="a pause longer than this is a gap")] = "10m",
     stale: Annotated[str, typer.Option(help="a quote older than this at a trade is stale")] = "10m",
     outside: Annotated[str, typer.Option(help="share of the price that a trade may be beyond the book")] = "0.01",
@@ -80,8 +83,9 @@ def quality(
     home: Home = None,
 ) -> None:
     """What is missing, out of order or out of line in trades and quotes: totals, or with -o a row by session."""
-    words = {"quiet": quiet, "stale": stale, "outside": outside, "outlier": outlier, "gaps": gaps}
-    found = workbench(home).quality(symbol, venue=venue, session=session, as_of=as_of, **words)
+    which = {"venue": venue, "session": session, "start": start, "end": end, "as_of": as_of, "known_at": known_at}
+    limits = {"quiet": quiet, "stale": stale, "outside": outside, "outlier": outlier, "gaps": gaps}
+    found = workbench(home).quality(symbol, **which, **limits)
     if output is Output.table:
         typer.echo(repr(found))
     else:
@@ -90,7 +94,7 @@ def quality(
 
 @app.command(rich_help_panel=_STATES)
 def tag(table: Table, name: Name, as_of: AsOf = None, move: Move = False, home: Home = None) -> None:
-    """Name a state of TABLE (default: the current one), and print its id."""
+    """Name a state of a table: the current one unless told, whose id is printed."""
     typer.echo(workbench(home).tag(table, name, as_of, move=move))
 
 
@@ -109,15 +113,13 @@ def tags(table: Table = "trades", output: Format = Output.table, home: Home = No
 @app.command(rich_help_panel=_STATES)
 def pin(
     name: Name,
-    table: Annotated[list[str] | None, typer.Option("--table", "-t", help="one or more; default: all")] = None,
+    table: Annotated[list[str] | None, typer.Option("--table", "-t", help=words.PINNED)] = None,
     as_of: AsOf = None,
-    hold_until: Annotated[
-        str | None, typer.Option(help="YYYY-MM-DD, the last day (UTC) on which the pin cannot be removed")
-    ] = None,
+    hold_until: Annotated[str | None, typer.Option(help=words.HOLD_UNTIL)] = None,
     move: Move = False,
     home: Home = None,
 ) -> None:
-    """One name for the state of several tables, each in a commit of its own; the ids are recorded in all of them."""
+    """Name a state of several tables: each in a commit of its own, with the ids recorded in all of them."""
     made = workbench(home).pin(name, table, as_of, hold_until=hold_until, move=move)
     records(_of_tables(made), Output.table)
 
@@ -184,8 +186,8 @@ def expire(
     home: Home = None,
 ) -> None:
     """Take away old states without a name, and their files; what is not said is as in the settings. See --apply."""
-    words = {"last": last, "every": every, "hourly": hourly, "daily": daily}
-    policy = {name: word for name, word in words.items() if word is not None}
+    given = {"last": last, "every": every, "hourly": hourly, "daily": daily}
+    policy = {name: word for name, word in given.items() if word is not None}
     _told([workbench(home).expire(table, policy, dry_run=not apply)], output, _APPLY)
 
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from k2kernel import schemas
 from k2kernel.decode import Decoded, Decoder
-from k2kernel.errors import CommitConflict, FileFault, InvalidParameter
+from k2kernel.errors import CommitConflict, FileFault, InvalidParameter, one_of
 from k2kernel.ingest.known import ACCOUNT, REJECTED, TABLES, Loads, Options, Part, by_path, look_up
 from k2kernel.ingest.lookups import resolve
 from k2kernel.ingest.measured import measured
@@ -91,9 +91,7 @@ def preview_file(
 def _checked(options: Options, profile: Profile) -> Options:
     if not 0 <= options.max_rejects <= 1:
         raise InvalidParameter("max_rejects", options.max_rejects, "is not a share from 0 to 1")
-    if options.on_duplicate not in ON_DUPLICATE:
-        known = f"Use one of: {', '.join(ON_DUPLICATE)}"
-        raise InvalidParameter("on_duplicate", options.on_duplicate, "is no way to treat duplicates", known)
+    one_of("on_duplicate", options.on_duplicate, ON_DUPLICATE)
     unknown = sorted(set(options.values) - set(profile.options))
     if unknown:
         known = ", ".join(f"--{name}" for name in profile.options) or "none"

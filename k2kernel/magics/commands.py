@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from k2kernel.errors import InvalidParameter, QueryError, listed, meant
+from k2kernel import words
+from k2kernel.errors import QueryError, listed, meant, one_of
 from k2kernel.html import Listing, record
 from k2kernel.magics.notebook import Notebook
-from k2kernel.magics.options import Option, among
+from k2kernel.magics.options import WHEN, Option, among
 
 Words = tuple[Any, ...]
 Options = dict[str, Any]
@@ -53,8 +54,8 @@ class Status:
         return record(facts, f"k2kernel {self.version}") + str(self.tables._repr_html_())
 
 
-def _connect(notebook: Notebook, words: Words, _: Options) -> object:
-    return notebook.connect(*words[:1] or [None])
+def _connect(notebook: Notebook, given: Words, _: Options) -> object:
+    return notebook.connect(*given[:1] or [None])
 
 
 def _status(notebook: Notebook, _: Words, __: Options) -> Status:
@@ -65,47 +66,43 @@ def _status(notebook: Notebook, _: Words, __: Options) -> Status:
     return Status(str(bench.settings.home), reading, tuple(notebook.saved), notebook.reader(None).stats(), __version__)
 
 
-def _ingest(notebook: Notebook, words: Words, options: Options) -> object:
+def _ingest(notebook: Notebook, given: Words, options: Options) -> object:
     if "profile" not in options:
         raise QueryError(
-            "ingest has no --profile", f"Name one; {notebook.bench.guess(words[0]) or 'none'} fits this file"
+            "ingest has no --profile", f"Name one; {notebook.bench.guess(given[0]) or 'none'} fits this file"
         )
-    given = (each.partition("=") for each in options.pop("option", []))
-    values = {name: text for name, _, text in given}
+    values = words.by_name("option", options.pop("option", ()))
     from k2kernel.widgets import IngestProgress
 
     with IngestProgress() as bar:
-        return notebook.bench.ingest(list(words), options=values, progress=bar, **options)
+        return notebook.bench.ingest(list(given), options=values, progress=bar, **options)
 
 
-def _at(notebook: Notebook, words: Words, _: Options) -> object:
-    notebook.view = None if words[0] == "now" else notebook.bench.at(words[0])
+def _at(notebook: Notebook, given: Words, _: Options) -> object:
+    notebook.view = None if given[0] == "now" else notebook.bench.at(given[0])
     return notebook.view or notebook.bench
 
 
-def _tag(notebook: Notebook, words: Words, options: Options) -> object:
-    return notebook.bench.tag(words[0], words[1], **options)
+def _tag(notebook: Notebook, given: Words, options: Options) -> object:
+    return notebook.bench.tag(given[0], given[1], **options)
 
 
-def _pin(notebook: Notebook, words: Words, options: Options) -> object:
-    return notebook.bench.pin(words[0], options.pop("table", None), **options)
+def _pin(notebook: Notebook, given: Words, options: Options) -> object:
+    return notebook.bench.pin(given[0], options.pop("table", None), **options)
 
 
-def _replay(notebook: Notebook, words: Words, options: Options) -> object:
+def _replay(notebook: Notebook, given: Words, options: Options) -> object:
     out, kinds = options.pop("out", None), options.pop("kind", ("trades", "quotes"))
-    numbers = {name: float(options.pop(name)) for name in ("speed",) if name in options}
-    found = notebook.reader(options.get("as_of")).replay(list(words) or None, kinds=kinds, **numbers, **options)
+    found: Any = notebook.reader(options.get("as_of")).replay(list(given) or None, kinds=kinds, **options)
     if out is None:
         return found.run()
     notebook.shell.user_ns[out] = found
     return None
 
 
-def _stream(notebook: Notebook, words: Words, options: Options) -> object:
-    what, *topics = words
-    if what not in _STREAM:
-        raise InvalidParameter("stream", what, "is none of its verbs", f"Write one of: {listed(_STREAM)}")
-    return _STREAM[what](notebook, topics, options)
+def _stream(notebook: Notebook, given: Words, options: Options) -> object:
+    what, *topics = given
+    return _STREAM[one_of("stream", what, _STREAM)](notebook, topics, options)
 
 
 def _committed(notebook: Notebook, topics: list[str], _: Options) -> object:
@@ -120,12 +117,12 @@ def _audit(notebook: Notebook, _: list[str], __: Options) -> object:
 
 def _sink(notebook: Notebook, topics: list[str], options: Options) -> object:
     """Until interrupted, or so many messages, or the end: what is not committed by then is left to the next start."""
-    most = options.get("max_messages")
-    if most is not None and not (most.isdigit() and int(most)):
-        raise InvalidParameter("max-messages", most, "is no number of messages", "Give a whole number from 1")
-    stream = notebook.bench.stream(topics or None, group=options.get("group"))
+    most, until_end = options.pop("max_messages", None), options.pop("until_end", False)
+    if "bytes" in options:
+        options["nbytes"] = options.pop("bytes")
+    stream = notebook.bench.stream(topics or None, **options)
     try:
-        return stream.run(None if most is None else int(most), until_end="until_end" in options)
+        return stream.run(most, until_end=until_end)
     except KeyboardInterrupt:
         return stream.done
 
@@ -133,13 +130,12 @@ def _sink(notebook: Notebook, topics: list[str], options: Options) -> object:
 _STREAM = {"status": _committed, "audit": _audit, "sink": _sink}
 
 
-def _diff(notebook: Notebook, words: Words, _: Options) -> object:
-    return notebook.bench.diff(*words)
+def _diff(notebook: Notebook, given: Words, _: Options) -> object:
+    return notebook.bench.diff(*given)
 
 
-_AS_OF = Option("as-of", "STATE", "the state to read", completes="states")
-_MOVE = Option("move", "", "the name may stand elsewhere already")
-_VENUE = Option("venue", "CODE", "MIC or declared code")
+_AS_OF = WHEN[0]
+_MOVE = Option("move", "", words.MOVE)
 
 COMMANDS = {
     command.name: command
@@ -149,15 +145,18 @@ COMMANDS = {
         Command(
             "ingest",
             "FILE…",
-            "load files by a profile",
+            "load files into the lake by a profile",
             _ingest,
             (
-                Option("profile", "NAME", "the vendor format", completes="profiles"),
-                Option("symbol", "NAME", "the symbol, where the files do not say it"),
-                _VENUE,
-                Option("option", "NAME=TEXT", "what else the profile asks for", many=True),
-                Option("replace", "", "take an earlier load of the same content out"),
-                Option("append-grown", "", "load what a file has grown by"),
+                Option("profile", "NAME", words.PROFILE, completes="profiles"),
+                Option("symbol", "NAME", words.WHERE_FILES_DO_NOT_SAY),
+                Option("venue", "CODE", words.WHERE_FILES_DO_NOT_SAY),
+                Option("option", "NAME=TEXT", words.OPTION, many=True),
+                Option("replace", "", words.REPLACE),
+                Option("append-grown", "", words.APPEND_GROWN),
+                Option("max-rejects", "SHARE", words.MAX_REJECTS, kind=float),
+                Option("on-duplicate", "WORD", words.ON_DUPLICATE),
+                Option("workers", "NUMBER", words.WORKERS, kind=int),
             ),
             1,
             1_000,
@@ -167,24 +166,24 @@ COMMANDS = {
             "",
             "the instruments, with rows and sessions of each",
             lambda notebook, _, options: notebook.reader(options.get("as_of")).symbols(**options),
-            (_AS_OF,),
+            WHEN,
             0,
             0,
         ),
         Command(
             "sessions",
             "",
-            "the sessions of each venue",
+            "the sessions of each venue, with rows of each",
             lambda notebook, _, options: notebook.reader(options.get("as_of")).sessions(**options),
-            (_AS_OF,),
+            WHEN,
             0,
             0,
         ),
         Command(
             "snapshots",
             "[TABLE]",
-            "the kept states of a table (trades), newest first",
-            lambda notebook, words, _: notebook.reader(None).snapshots(*words),
+            "the kept states of a table, newest first; default: trades",
+            lambda notebook, given, _: notebook.reader(None).snapshots(*given),
             completes=("tables",),
         ),
         Command("tag", "TABLE NAME", "name a state of a table", _tag, (_AS_OF, _MOVE), 2, 2, ("tables", "states")),
@@ -194,9 +193,9 @@ COMMANDS = {
             "name a state of several tables",
             _pin,
             (
-                Option("table", "TABLE", "one of the tables; default: all", many=True, completes="tables"),
+                Option("table", "TABLE", words.PINNED, many=True, completes="tables"),
                 _AS_OF,
-                Option("hold-until", "DATE", "the last day (UTC) on which the pin cannot be removed"),
+                Option("hold-until", "DATE", words.HOLD_UNTIL),
                 _MOVE,
             ),
             1,
@@ -215,18 +214,24 @@ COMMANDS = {
         Command(
             "replay",
             "[SYMBOL…]",
-            "run history as one stream and say what was delivered",
+            "trades and quotes of several symbols in one order; says what was delivered",
             _replay,
             (
                 Option("out", "NAME", "put the replay into a variable instead of running it"),
-                Option("kind", "TABLE", "trades or quotes; default: both", ("trades", "quotes"), many=True),
-                _VENUE,
-                Option("session", "DATE", "YYYY-MM-DD, or FIRST..LAST"),
-                Option("start", "TIME", "inclusive, with zone; a bare date is the start of that session"),
-                Option("end", "TIME", "exclusive, with zone; a bare date is the start of that session"),
-                _AS_OF,
-                Option("speed", "TIMES", "times the pace of history; 0: as fast as it goes"),
-                Option("digest", "", "say the digest of the events"),
+                Option("kind", "TABLE", words.KINDS, ("trades", "quotes"), many=True),
+                Option("venue", "CODE", words.VENUE),
+                Option("session", "DATE", words.SESSION),
+                Option("start", "TIME", words.START),
+                Option("end", "TIME", words.END),
+                *WHEN,
+                Option("raw", "", words.RAW),
+                Option("hours", "WORD", words.HOURS),
+                Option("speed", "TIMES", words.SPEED, kind=float),
+                Option("order-by", "CLOCK", words.ORDER_BY),
+                Option("ties", "WORD", words.TIES),
+                Option("limit", "EVENTS", "first events only", kind=int),
+                Option("position", "TOKEN", words.POSITION),
+                Option("digest", "", words.DIGEST),
             ),
             at_most=1_000,
             completes=("symbols",),
@@ -237,9 +242,14 @@ COMMANDS = {
             "status: how far topics are in the lake; audit: that it was exactly once; sink: take them in",
             _stream,
             (
-                Option("max-messages", "COUNT", "sink exactly so many"),
-                Option("until-end", "", "sink what the topics hold now"),
-                Option("group", "NAME", "share the partitions with other sinks of this group"),
+                Option("group", "NAME", words.GROUP),
+                Option("rows", "COUNT", words.ROWS, kind=int),
+                Option("bytes", "COUNT", words.NBYTES, kind=int),
+                Option("seconds", "TIME", words.SECONDS, kind=float),
+                Option("bad", "WORD", words.BAD),
+                Option("gaps", "WORD", words.GAPS),
+                Option("max-messages", "COUNT", words.MAX_MESSAGES, kind=int),
+                Option("until-end", "", words.UNTIL_END),
             ),
             1,
             1_000,

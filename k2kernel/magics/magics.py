@@ -48,9 +48,15 @@ class K2Magics(Magics):
             yield
 
 
+def _described(command: commands.Command) -> list[str]:
+    """A sub-command and its options, a line each."""
+    options = [f"        {option.usage:36} {option.help}" for option in command.options]
+    return [f"    {' '.join(filter(None, ('%k2', command.name, command.words)))}", f"        {command.help}", *options]
+
+
 K2Magics.k2sql.__doc__ = "\n".join(
     [
-        "One read-only SQL statement over the lake's tables.",
+        "One read-only statement over the lake's tables.",
         "",
         "    %k2sql [options] SELECT ...",
         "    answer = %k2sql SELECT ...",
@@ -58,6 +64,7 @@ K2Magics.k2sql.__doc__ = "\n".join(
         "    SELECT ...",
         "",
         "$name in the statement is the variable `name` of the notebook, bound as a value and never pasted as text.",
+        "So it is as the value of --as-of and --known-at.",
         "",
         *(f"    {option.usage:42} {option.help}" for option in sql.OPTIONS),
     ]
@@ -66,6 +73,6 @@ K2Magics.k2.__doc__ = "\n".join(
     [
         "The verbs of the workbench on one line; the word $name is the variable `name`.",
         "",
-        *(f"    {command.usage}\n        {command.help}" for command in commands.COMMANDS.values()),
+        *(line for command in commands.COMMANDS.values() for line in _described(command)),
     ]
 )

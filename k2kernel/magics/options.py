@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from k2kernel.errors import InvalidParameter, QueryError, listed, meant
+from k2kernel import words
+from k2kernel.errors import InvalidParameter, QueryError, listed, meant, one_of
 
 _OPTION = re.compile(r"\s*--([A-Za-z][A-Za-z-]*)")
 _WORD = re.compile(r"""[ \t]*=?[ \t]*("[^"]*"|'[^']*'|\{.*?\}(?=\s|$)|\[.*?\](?=\s|$)|\S+)""")
@@ -18,7 +19,7 @@ _VARIABLE = re.compile(rf"\${_NAME.pattern}")
 
 @dataclass(frozen=True)
 class Option:
-    """One option. Without a `metavar` it is a switch; `many` may be given again.
+    """One option. Without a `metavar` it is a switch; `many` may be given again. `kind` is what its text is read as.
 
     `completes` says what its value is completed from where `choices` do not.
     """
@@ -29,11 +30,20 @@ class Option:
     choices: tuple[str, ...] = ()
     many: bool = False
     completes: str = ""
+    kind: type[str | int | float] = str
 
     @property
     def usage(self) -> str:
         """As it is written, such as `--to polars|pandas`."""
         return f"--{self.name} {'|'.join(self.choices) or self.metavar}".strip()
+
+
+WHEN = (
+    Option("as-of", "STATE", words.AS_OF, completes="states"),
+    Option("known-at", "TIME", words.KNOWN_AT),
+    Option("clock", "CLOCK", words.CLOCK, ("ingest", "recv", "event")),
+)
+"""At which state."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +67,26 @@ def leading(text: str, known: Sequence[Option]) -> Given:
 def among(text: str, known: Sequence[Option], scope: Mapping[str, Any]) -> Given:
     """Options and words in any order; the word `$name` is the variable of that name."""
     values: dict[str, Any] = {}
-    words: list[Any] = []
+    others: list[Any] = []
     at = 0
     while text[at:].strip():
         if found := _OPTION.match(text, at):
             at = _take(text, found, known, values)
         elif word := _WORD.match(text, at):
-            words.append(variable(_unquoted(word[1]), scope))
+            others.append(variable(_unquoted(word[1]), scope))
             at = word.end()
-    return Given({name: _variables(value, scope) for name, value in values.items()}, tuple(words))
+    return Given({name: _variables(value, scope) for name, value in values.items()}, tuple(others))
+
+
+def _read(option: Option, text: str) -> str | int | float:
+    """The value of an option; the word `$name` is read where it is known what it stands for."""
+    if option.choices:
+        one_of(option.name.replace("-", "_"), text, option.choices)
+    try:
+        return text if text.startswith("$") else option.kind(text)
+    except ValueError:
+        what = "whole number" if option.kind is int else "number"
+        raise InvalidParameter(option.name.replace("-", "_"), text, f"is no {what}", f"Write {option.usage}") from None
 
 
 def _take(text: str, found: re.Match[str], known: Sequence[Option], values: dict[str, Any]) -> int:
@@ -77,9 +98,7 @@ def _take(text: str, found: re.Match[str], known: Sequence[Option], values: dict
     word = _WORD.match(text, found.end())
     if word is None or _OPTION.match(word[1]):
         raise QueryError(f"--{option.name} has no value", f"Write {option.usage}")
-    value = _unquoted(word[1])
-    if option.choices and value not in option.choices:
-        raise InvalidParameter(option.name, value, "is none of its values", f"Values: {listed(option.choices)}")
+    value = _read(option, _unquoted(word[1]))
     values[option.name] = [*values.get(option.name, []), value] if option.many else value
     return word.end()
 

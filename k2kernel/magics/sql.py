@@ -9,34 +9,28 @@ from html import escape
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
-from k2kernel.errors import InvalidParameter, SqlRefused
+from k2kernel import words
+from k2kernel.errors import SqlRefused
 from k2kernel.magics.answer import Answer
 from k2kernel.magics.notebook import Notebook
-from k2kernel.magics.options import Option, identifier, leading, variable
+from k2kernel.magics.options import WHEN, Option, identifier, leading, variable
 
 if TYPE_CHECKING:
     from k2kernel.query import Result
     from k2kernel.query.connection import Told
 
 OPTIONS = (
-    Option(
-        "as-of",
-        "STATE",
-        "the state to read: an id, tag, branch, pin, time with zone, or $name",
-        completes="states",
-    ),
-    Option("known-at", "TIME", "only what the tables had said by a time with zone, or $name"),
-    Option("clock", "CLOCK", "with --known-at, by what time", ("ingest", "recv", "event")),
+    *WHEN,
     Option("out", "NAME", "put the answer into a variable instead of showing its rows"),
     Option("to", "KIND", "the answer as a frame or relation", ("polars", "pandas", "arrow", "duckdb")),
-    Option("limit", "ROWS", "the first rows only"),
-    Option("params", "VALUES", "values of $names: NAME=TEXT, NAME=$name, a JSON object, or a dict's name", many=True),
+    Option("limit", "ROWS", "first rows only", kind=int),
+    Option("params", "VALUES", f"{words.PARAMS}: NAME=TEXT, NAME=$name, a JSON object, or a dict's name", many=True),
     Option("tz", "ZONE", "show times in a zone, such as UTC; default: the venue's where rows are of one, else UTC"),
     Option("explain", "", "show the plan, files and bytes scanned and pruned; nothing runs"),
     Option("save", "NAME", "keep the statement as a named query"),
     Option("with", "NAME", "a named query to select from, as a common table expression", many=True, completes="saved"),
     Option("plot", "CHART", "draw the answer", ("line", "candle", "bar", "scatter", "hist")),
-    Option("engine", "ENGINE", "what runs the statement; default: K2_ENGINE", ("duckdb", "spark")),
+    Option("engine", "ENGINE", words.ENGINE, ("duckdb", "spark")),
 )
 
 _SHOWN = 20
@@ -68,19 +62,21 @@ def _planned(
     when = {
         word: variable(options[word], scope) for word in ("as-of", "known-at", "clock", "engine") if word in options
     }
-    words = {word.replace("-", "_"): value for word, value in when.items()}
-    result = notebook.reader(words.get("as_of")).sql(statement, params, **words)
+    given = {word.replace("-", "_"): value for word, value in when.items()}
+    result = notebook.reader(given.get("as_of")).sql(statement, params, **given)
     asked = {"sql": statement, "params": {name: str(value) for name, value in params.items()}}
-    asked |= {name: str(value) for name, value in words.items()}
+    asked |= {name: str(value) for name, value in given.items()}
     if "tz" in options:
         result = result.tz(options["tz"])
     return result, asked | {"asked_at": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def _shown(notebook: Notebook, result: Result, options: Mapping[str, Any], asked: dict[str, Any]) -> object:
+    from k2kernel.query.selection import parse_limit
+
     out, to, chart = (options.get(name) for name in ("out", "to", "plot"))
     out = None if out is None else identifier("out", out)
-    limit = _rows(options.get("limit"))
+    limit = parse_limit(options.get("limit"))
     keep = any(each is not None for each in (limit, out, to, chart))
     with Progress(notebook) as progress:
         answer = fetched(result, limit, keep, progress, asked)
@@ -95,12 +91,6 @@ def _shown(notebook: Notebook, result: Result, options: Mapping[str, Any], asked
 
         return draw(answer, chart)
     return None if out is not None else value
-
-
-def _rows(text: str | None) -> int | None:
-    if text is not None and not text.isdigit():
-        raise InvalidParameter("limit", text, "is no number of rows", "Give a whole number from 0")
-    return None if text is None else int(text)
 
 
 def fetched(result: Result, limit: int | None, keep: bool, progress: Told, asked: dict[str, Any]) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import InvalidParameter, extra, listed
+from k2kernel.errors import InvalidParameter, extra, one_of
 from k2kernel.plots.axis import Axis
 from k2kernel.plots.candles import drawn
 from k2kernel.plots.drawing import DOWN, SERIES, UP, dressed, heading, holoviews, line, placed, some, states, thin
@@ -27,8 +27,7 @@ def chart(rows: Result | Any, kind: str, *, title: str = "", tz: str | None = No
     are of one, else UTC, or those of the zone `tz`; hours without rows are left out. A frame of Polars, Arrow or pandas
     will do as well as a result.
     """
-    if kind not in KINDS:
-        raise InvalidParameter("plot", kind, "is no chart", f"Charts: {listed(KINDS)}")
+    one_of("kind", kind, KINDS)
     frame, zone, facts = _read(rows)
     if kind == "candle":
         return drawn(frame, tz or zone, title or "Candles", *facts)

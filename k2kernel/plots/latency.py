@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import InvalidParameter, K2Error
+from k2kernel.errors import K2Error, one_of
 from k2kernel.plots.axis import Axis
 from k2kernel.plots.drawing import (
     BID,
@@ -39,8 +39,7 @@ def latency(reader: Reader, symbol: str, of: str = "trades", *, tz: str | None =
     are, and by how much at least, is said. Rows whose event time is the receiver's own are left out. `of` is trades or
     quotes; the words are those of `wb.trades`.
     """
-    if of not in ("trades", "quotes"):
-        raise InvalidParameter("of", of, "is neither trades nor quotes")
+    one_of("of", of, ("trades", "quotes"))
     found = zoned(getattr(pinned(reader, words), of)(symbol, columns=_COLUMNS, **words), tz)
     frame = _delays(found.to_polars())
     if frame.is_empty():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from k2kernel.errors import InvalidParameter
+from k2kernel.errors import InvalidParameter, one_of
 from k2kernel.quality import checks
 from k2kernel.quality.checks import Limits
 from k2kernel.quality.display import html
@@ -196,6 +196,4 @@ def _positive(value: float) -> float:
 
 
 def _gaps(value: str) -> str:
-    if value not in ("auto", "instrument", "source"):
-        raise InvalidParameter("gaps", value, "is nothing that numbers count", "Use auto, instrument or source")
-    return value
+    return one_of("gaps", value, ("auto", "instrument", "source"))

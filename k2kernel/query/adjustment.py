@@ -21,7 +21,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import InvalidParameter
+from k2kernel.errors import InvalidParameter, one_of
 from k2kernel.query.actions import Action, Factors, bounded, factors, read_actions
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.exact import scaled
@@ -167,8 +167,7 @@ class Adjuster:
 
     def plan(self, kind: str, pinned: Pinned, selection: Selection, when: When) -> Adjustment:
         """The adjustment of the selected rows of `pinned`; InvalidParameter where reference data is missing."""
-        if kind not in ADJUSTMENTS:
-            raise InvalidParameter("adjustment", kind, "is no adjustment", f"Use one of: {', '.join(ADJUSTMENTS)}")
+        one_of("adjustment", kind, ADJUSTMENTS)
         snapshots = {pinned.name: pinned.snapshot_id}
         if kind == RAW:
             return Adjustment(kind, snapshots)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import InvalidParameter, listed
+from k2kernel.errors import InvalidParameter, listed, one_of
 from k2kernel.query.nbbo import nbbo, nbbo_columns
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class Prevailing:
     suffix: str = "_right"
 
     def __post_init__(self) -> None:
-        _one_of("on", self.on, CLOCKS)
-        _one_of("sides", self.sides, SIDES)
+        one_of("on", self.on, CLOCKS)
+        one_of("sides", self.sides, SIDES)
         if self.book is not None:
-            _one_of("book", self.book, BOOKS)
+            one_of("book", self.book, BOOKS)
         if not self.by or not all(isinstance(name, str) for name in self.by):
             raise InvalidParameter("by", self.by, "names no columns", 'Leave it out for ("venue", "symbol")')
 
@@ -117,11 +117,6 @@ class Prevailing:
     def _named(self, left: Sequence[str], right: Sequence[str]) -> dict[str, str]:
         """The columns that `right` adds, and what they are called."""
         return {name: name + self.suffix * (name in left) for name in right if name not in self.keys}
-
-
-def _one_of(parameter: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise InvalidParameter(parameter, value, "is not known", f"Use one of: {', '.join(known)}")
 
 
 def instants(frame: pl.DataFrame, on: str, which: str) -> pl.Series:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from k2kernel.errors import InvalidParameter
+from k2kernel.errors import one_of
 from k2kernel.query.buckets import Buckets
 from k2kernel.query.counting import Counting
 from k2kernel.query.exact import Ratio, with_ratios
@@ -41,9 +41,7 @@ _WHOLE = "PARTITION BY symbol, venue, session"
 
 def parse_of(of: object) -> str | None:
     """`trades`, `bid`, `ask`, `mid`, or None for what there is."""
-    if of is not None and of not in SOURCES:
-        raise InvalidParameter("of", of, "is nothing that bars are made of", f"Use one of: {', '.join(SOURCES)}")
-    return None if of is None else str(of)
+    return None if of is None else one_of("of", of, SOURCES)
 
 
 def bar_columns(of: str, columns: Sequence[str] | str | None) -> tuple[str, ...]:

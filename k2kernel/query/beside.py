@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import InvalidParameter
+from k2kernel.errors import one_of
 from k2kernel.query.asof import Prevailing, check_clocks, in_order, instants
 from k2kernel.query.signs import SIGNS, signs
 from k2kernel.query.spreads import QUOTE, TRADE
@@ -32,8 +32,7 @@ class Beside:
     horizons: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if self.sign not in SIGNS:
-            raise InvalidParameter("sign", self.sign, "is no rule", f"Use one of: {', '.join(SIGNS)}")
+        one_of("sign", self.sign, SIGNS)
 
     def rows(self, trades: pl.DataFrame, quotes: pl.DataFrame) -> pl.DataFrame:
         """The trades in the total order (k2_row) with `QUOTE`, `sign`, and bid and ask after the n-th horizon as

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from k2kernel.cached import cached_property
 from k2kernel.calendars import venues as declared_venues
-from k2kernel.errors import InvalidParameter, SqlRefused, listed
+from k2kernel.errors import SqlRefused, one_of
 from k2kernel.query import metadata
 from k2kernel.query.adjustment import RAW as AS_IT_IS
 from k2kernel.query.bar_reads import BarReads
@@ -134,9 +134,7 @@ class QueryEngine(BarReads):
 
     def _runner(self, name: str | None) -> Engine:
         """The engine `name`, or the one of the settings."""
-        wanted = name or self.lake.settings.engine
-        if wanted not in ENGINES:
-            raise InvalidParameter("engine", wanted, "is no engine", f"Engines: {listed(ENGINES)}")
+        wanted = one_of("engine", name or self.lake.settings.engine, ENGINES)
         return self._spark if wanted == "spark" else DuckDB(self._database)
 
     @cached_property

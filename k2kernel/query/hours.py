@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 from k2kernel.cached import cached_property
 from k2kernel.calendars import Intervals, Venue, trading, unsure
-from k2kernel.errors import InvalidParameter, listed
+from k2kernel.errors import one_of
 from k2kernel.query.buckets import session_start
 from k2kernel.query.scan import Values
 
@@ -28,9 +28,7 @@ _EPOCH, _US = date(1970, 1, 1), timedelta(microseconds=1)
 
 def parse_hours(value: object) -> str:
     """`all`, `rth` or `rth+auctions`."""
-    if value not in WORDS:
-        raise InvalidParameter("hours", value, "is not known", f"Use one of: {listed(WORDS)}")
-    return str(value)
+    return one_of("hours", value, WORDS)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from k2kernel.errors import InvalidParameter, listed
+from k2kernel.errors import InvalidParameter, one_of
 
 SESSION, TIME = "session", "time"
 UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -82,7 +82,7 @@ def _amount(value: object, text: str, digits: int) -> int:
 
 def parse_align(value: object) -> str:
     """`session` or `clock`."""
-    return _one_of("align", value, ALIGNMENTS)
+    return one_of("align", value, ALIGNMENTS)
 
 
 def parse_fill(value: object, interval: Interval) -> str | None:
@@ -91,10 +91,4 @@ def parse_fill(value: object, interval: Interval) -> str | None:
         return None
     if interval.us is None or not interval.within_session:
         raise InvalidParameter("fill", value, f"fits no bars of {interval.text}", "Fill bars of time of up to a day")
-    return _one_of("fill", value, FILLS)
-
-
-def _one_of(parameter: str, value: object, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise InvalidParameter(parameter, value, "is not known", f"Use one of: {listed(known)}")
-    return str(value)
+    return one_of("fill", value, FILLS)

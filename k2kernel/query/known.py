@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from k2kernel.errors import InvalidParameter
+from k2kernel.errors import InvalidParameter, one_of
 from k2kernel.query.order import EVENT_NS
 from k2kernel.schemas import TABLES
 
@@ -72,9 +72,7 @@ class Known:
 
 def parse_clock(clock: object) -> str:
     """`ingest`, `recv` or `event`."""
-    if clock not in CLOCKS:
-        raise InvalidParameter("clock", clock, "is no clock", f"Use one of: {', '.join(CLOCKS)}")
-    return str(clock)
+    return one_of("clock", clock, CLOCKS)
 
 
 def check_columns(table: str, clock: str, readable: Collection[str] = TABLES) -> None:

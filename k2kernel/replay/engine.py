@@ -16,6 +16,7 @@ from k2kernel.errors import (
     UnknownReference,
     UnknownSymbol,
     listed,
+    one_of,
 )
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database
@@ -108,7 +109,7 @@ class ReplayEngine:
         how = How(
             parse_speed(speed), _rows(batch_rows), parse_limit(limit), digest, _gaps(gaps), pace_clock or SystemClock()
         )
-        named = _kinds(kinds, _one_of("ties", ties, TIES))
+        named = _kinds(kinds, one_of("ties", ties, TIES))
         words = parse_range(session, start, end)
         place = None if position is None else Position.decode(position)
         when = parse_when(as_of, known_at, clock)
@@ -122,7 +123,7 @@ class ReplayEngine:
             selection,
             self._footers,
             raw,
-            _one_of("order_by", order_by, tuple(CLOCKS)),
+            one_of("order_by", order_by, tuple(CLOCKS)),
             self.lake.settings.replay_slice_rows,
         )
         asked = _digest(plan, when)
@@ -287,14 +288,8 @@ def _kinds(kinds: object, ties: str) -> tuple[str, ...]:
     return tuple(kind for kind in order if kind in given)
 
 
-def _one_of(parameter: str, value: object, known: Sequence[str]) -> str:
-    if value not in known:
-        raise InvalidParameter(parameter, value, "is not known", f"Use one of: {listed(known)}")
-    return str(value)
-
-
 def _gaps(value: str | None) -> str | None:
-    return None if value is None else _one_of("gaps", value, GAPS)
+    return None if value is None else one_of("gaps", value, GAPS)
 
 
 def _rows(value: object) -> int:

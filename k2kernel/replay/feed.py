@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Self
 
-from k2kernel.errors import InvalidParameter, SlowConsumer, listed
+from k2kernel.errors import InvalidParameter, SlowConsumer, one_of
 from k2kernel.replay.events import Bar, Control, Record
 
 SLOW = ("block", "drop_oldest", "error")
@@ -34,8 +34,7 @@ class Feed:
         capacity: int,
         slow: str,
     ) -> None:
-        if slow not in SLOW:
-            raise InvalidParameter("slow", slow, "is no way to treat a slow consumer", f"Use one of: {listed(SLOW)}")
+        one_of("slow", slow, SLOW)
         if capacity < 1:
             raise InvalidParameter("capacity", capacity, "holds nothing", "Give a number from 1")
         self._records, self._token, self._interrupt = records, token, interrupt

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from k2kernel.calendars import Venue, opening_hours, venue
-from k2kernel.errors import FileFault, InvalidParameter, extra, listed, meant
+from k2kernel.errors import FileFault, InvalidParameter, extra, listed, meant, one_of
 from k2kernel.times import NS, parse_duration
 
 CATCH_UP = ("last", "all", "none")
@@ -119,8 +119,7 @@ def _job(path: Path, name: str, table: Any) -> Job:
     if "when" not in table or ("notebook" in table) == ("maintain" in table):
         raise InvalidParameter("schedule", name, "is not a job", "Give `when`, and one of `notebook` and `maintain`")
     job = Job(name, **table)
-    if job.catch_up not in CATCH_UP:
-        raise InvalidParameter("catch_up", job.catch_up, "is no rule", f"Use one of: {listed(CATCH_UP)}")
+    one_of("catch_up", job.catch_up, CATCH_UP)
     parse_duration(job.wait, "wait")
     if not str(job.webhook or "https://").startswith(("http://", "https://")):
         raise InvalidParameter("webhook", job.webhook, "is no address", "Write it like https://host/path")

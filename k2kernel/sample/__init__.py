@@ -37,7 +37,7 @@ from typing import IO
 
 import numpy as np
 
-from k2kernel.errors import InvalidParameter, listed
+from k2kernel.errors import InvalidParameter, one_of
 from k2kernel.sample import text
 from k2kernel.sample.draws import Draws, Ints, apportion, lookup
 from k2kernel.sample.market import Market, Slots, markets, quotes, slots, trades
@@ -100,8 +100,7 @@ def _check(rows: int, sessions: int, symbols: int, seed: int, kinds: Sequence[st
         if not least <= value <= most:
             raise InvalidParameter(name, value, f"is not between {least} and {most}")
     for kind in kinds:
-        if kind not in KINDS:
-            raise InvalidParameter("kinds", kind, "is no kind of event", f"Kinds: {listed(KINDS)}")
+        one_of("kinds", kind, KINDS)
 
 
 def _share_out(symbols: int) -> dict[Venue, tuple[Listing, ...]]:

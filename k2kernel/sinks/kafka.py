@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
-from k2kernel.errors import InvalidParameter, StreamFault, counted, extra
+from k2kernel.errors import InvalidParameter, StreamFault, counted, extra, one_of
 from k2kernel.schemas import RECEIVED, TABLES
 from k2kernel.sinks.undelivered import Headers, Origin, Undelivered, origins, origins_of, still_missing
 from k2kernel.wire import Registry, Topic, encode
@@ -81,8 +81,7 @@ class Producer:
         undelivered: Path | None = None,
         timeout: float = 120.0,
     ) -> None:
-        if compression not in COMPRESSIONS:
-            raise InvalidParameter("compression", compression, "is not lz4 or zstd")
+        one_of("compression", compression, COMPRESSIONS)
         self._asset_class, self._partitions, self._register = asset_class, partitions, register
         self._registry, self._folder = registry, undelivered or Path()
         self._bootstrap = bootstrap

@@ -108,9 +108,9 @@ class Reads:
         return self.joins.spreads(symbol, **self._words(words))
 
     @asked
-    def spread_summary(self, symbol: Symbols = None, **words: Any) -> Result:
+    def spread_summary(self, symbol: Symbols = None, session: object = None, **words: Any) -> Result:
         """Spreads by instrument and session; see `Joins.spread_summary` for the words."""
-        return self.joins.spread_summary(symbol, **self._words(words))
+        return self.joins.spread_summary(symbol, session, **self._words(words))
 
     @asked
     def markouts(

@@ -269,16 +269,16 @@ class Workbench(Reads):
         """The names that states of a table have: tags, branches and pins."""
         return Listing(self.lake.tags(table))
 
-    def tag(self, table: str, tag: str, as_of: AsOfLike = None, *, move: bool = False) -> int:
+    def tag(self, table: str, name: str, as_of: AsOfLike = None, *, move: bool = False) -> int:
         """Name a state of a table, and return its snapshot id; an existing tag moves only with `move`.
 
         A name is `[a-z][a-z0-9._-]*` and not `main`, so that it is never taken for an id or a date.
         """
-        return self.lake.tag(table, tag, self.lake.resolve(table, parse_as_of(as_of)), move)
+        return self.lake.tag(table, name, self.lake.resolve(table, parse_as_of(as_of)), move)
 
-    def untag(self, table: str, tag: str) -> None:
+    def untag(self, table: str, name: str) -> None:
         """Take a tag away; its snapshot stays until it expires. A pin is taken away by `unpin`."""
-        self.lake.untag(table, tag)
+        self.lake.untag(table, name)
 
     def pin(
         self,
@@ -318,9 +318,9 @@ class Workbench(Reads):
         goes forward again, until something else is written; then roll back first to what both are built on. Sources
         that went can be loaded again.
         """
-        state = self.lake.resolve(table, parse_as_of(as_of, "snapshot"))
+        state = self.lake.resolve(table, parse_as_of(as_of))
         if state is None:
-            raise InvalidParameter("snapshot", str(as_of), f"{table} has no snapshot", "There is nothing to roll back")
+            raise InvalidParameter("as_of", str(as_of), f"{table} has no snapshot", "There is nothing to roll back")
         return self.lake.rollback(table, state)
 
     def publish(self, table: str, branch: str) -> int:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from k2kernel import words
+
 MOST_A_PAGE = 65_536
 """Rows that a page may have."""
 
@@ -36,13 +38,18 @@ def _split(value: Any) -> Any:
 
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=_TEXT)]
 Texts = Annotated[list[Text], BeforeValidator(_split), Field(min_length=1, max_length=1_000)]
-Hours = Annotated[
-    Literal["all", "rth", "rth+auctions"], Field(description="which hours: all, the session's, or those and auctions")
-]
-Adjustment = Annotated[
-    Literal["raw", "split", "dividend", "all"], Field(description="for which corporate actions prices are adjusted")
-]
 Limit = Annotated[int, Field(ge=1, le=MOST_A_PAGE, description="rows of a page")]
+
+
+def meant(text: str, *known: str, default: Any = None, example: Any = None) -> Any:
+    """A word with its meaning, and the values that are `known`: the workbench refuses others, as at every door."""
+    shown: dict[str, Any] | None = {"enum": list(known)} if known else None
+    return Field(default, description=text, json_schema_extra=shown, examples=None if example is None else [example])
+
+
+HOURS = meant(words.HOURS, "all", "rth", "rth+auctions", default="all")
+ELIGIBLE = meant(words.ELIGIBLE, default="venue")
+ADJUSTMENT = meant(words.ADJUSTMENT, "raw", "split", "dividend", "all", default="raw")
 
 
 class Words(BaseModel):
@@ -50,9 +57,7 @@ class Words(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    as_of: Text | None = Field(
-        None, description="snapshot id, tag, branch, pin, or a time with zone", examples=["eod-2014-03-14"]
-    )
+    as_of: Text | None = meant(words.AS_OF, example="eod-2014-03-14")
     format: Format | None = Field(None, description="format of the answer; default: by the Accept header")
     tz: Text | None = Field(
         None, description="zone in which times are written; default: UTC", examples=["Australia/Sydney"]
@@ -72,8 +77,8 @@ class Words(BaseModel):
 class Known(Words):
     """Words of reads that can be asked for what was known at an instant."""
 
-    known_at: Text | None = Field(None, description="time with zone: only what was known by then")
-    clock: Literal["ingest", "recv", "event"] = Field("ingest", description="with known_at, by what time")
+    known_at: Text | None = meant(words.KNOWN_AT)
+    clock: Text = meant(words.CLOCK, "ingest", "recv", "event", default="ingest")
 
     @property
     def when(self) -> dict[str, Any]:
@@ -92,19 +97,18 @@ class Paged(Known):
     cursor: Annotated[str, Field(max_length=4_000)] | None = Field(
         None, description="next_cursor of the page before, with the same words"
     )
-    fields: Texts | None = Field(None, description="columns, in this order; default: all", examples=[["ts_event"]])
+    fields: Texts | None = meant(words.COLUMNS, example=["ts_event"])
 
 
 class Selected(Paged):
     """Words that choose rows by instrument and time."""
 
-    symbols: Texts | None = Field(None, description="tickers; default: all", examples=[["BHP"]])
-    venue: Text | None = Field(None, description="MIC or declared code", examples=["XASX"])
-    session: Text | None = Field(None, description="YYYY-MM-DD, or FIRST..LAST, both inclusive")
-    start: Text | None = Field(None, description="time with zone, inclusive; a bare date is the start of that session")
-    end: Text | None = Field(None, description="time with zone, exclusive; a bare date is the start of that session")
-
-    hours: Hours = "all"
+    symbols: Texts | None = meant(words.SYMBOLS, example=["BHP"])
+    venue: Text | None = meant(words.VENUE, example="XASX")
+    session: Text | None = meant(words.SESSION)
+    start: Text | None = meant(words.START)
+    end: Text | None = meant(words.END)
+    hours: Text = HOURS
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -115,37 +119,56 @@ class Selected(Paged):
 class EventWords(Selected):
     """Words of trades and quotes."""
 
-    sort: Literal["ts_event", "-ts_event"] = Field("ts_event", description="the total order; with - the latest first")
-    raw: bool = Field(False, description="every row received, also undone ones")
+    sort: Literal["ts_event", "-ts_event"] = Field(
+        "ts_event", description=f"the total order; with - {words.DESCENDING}"
+    )
+    raw: bool = meant(words.RAW, default=False)
 
 
 class TradeWords(EventWords):
     """Words of trades."""
 
-    adjustment: Adjustment = "raw"
+    adjustment: Text = ADJUSTMENT
 
 
 class BarWords(Selected):
     """Words of bars."""
 
-    interval: Text = Field("1m", description="1s, 5m, 1h, 1d, session", examples=["1m"])
-    of: Literal["trades", "bid", "ask", "mid"] = Field("trades", description="what the bars are of")
-    eligible: Text = Field("venue", description="which trades count: venue (the venue's policy), all, or a policy")
-    adjustment: Adjustment = "raw"
+    interval: Text = meant(words.INTERVAL, default="1m", example="1m")
+    of: Text | None = meant(words.OF, "trades", "bid", "ask", "mid")
+    eligible: Text = ELIGIBLE
+    align: Text = meant(words.ALIGN, "session", "clock", default="session")
+    fill: Text | None = meant(words.FILL, "null", "previous")
+    fields: Texts | None = meant(words.FIGURES, example=["ts_open"])
+    adjustment: Text = ADJUSTMENT
+    cached: Text | None = meant(words.CACHED)
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """The words of `bars` that say how they are made."""
+        columns = "all" if self.fields == ["all"] else self.fields
+        named = ("of", "eligible", "align", "fill", "adjustment", "cached")
+        return {name: getattr(self, name) for name in named} | {"columns": columns}
 
 
 class SummaryWords(Known):
     """Words of a summary."""
 
-    venue: Text | None = Field(None, description="MIC or declared code", examples=["XASX"])
-    eligible: Text = Field("venue", description="which trades count: venue (the venue's policy), all, or a policy")
-    hours: Hours = "all"
+    venue: Text | None = meant(words.VENUE, example="XASX")
+    eligible: Text = ELIGIBLE
+    hours: Text = HOURS
+    adjustment: Text = ADJUSTMENT
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The words of `summary` that say what it is of."""
+        return {name: getattr(self, name) for name in ("venue", "eligible", "hours", "adjustment")}
 
 
 class SnapshotWords(Words):
     """Words of the list of snapshots."""
 
-    table: Text = Field("trades", description="the table")
+    table: Text = meant(words.TABLE, default="trades")
 
 
 class SnapshotQuery(EventWords):
@@ -158,19 +181,17 @@ class ReplayWords(Selected):
     """Words of a replay in pages."""
 
     fields: None = Field(None, description="not given: a replay has all columns")
-    kinds: Texts = Field(["trades", "quotes"], description="trades, quotes or both")
-    raw: bool = Field(False, description="every row received, also undone ones")
-    order_by: Literal["ts_event", "ts_recv"] = Field("ts_event", description="the clock that orders the events")
-    ties: Literal["quotes_first", "trades_first"] = Field("quotes_first", description="at one instant")
+    kinds: Texts = meant(words.KINDS, default=["trades", "quotes"])
+    raw: bool = meant(words.RAW, default=False)
+    order_by: Text = meant(words.ORDER_BY, "ts_event", "ts_recv", default="ts_event")
+    ties: Text = meant(words.TIES, "quotes_first", "trades_first", default="quotes_first")
 
 
 class StreamWords(ReplayWords):
     """Words of a replay as server-sent events."""
 
     limit: Limit | None = Field(None, description="events after which the stream ends; default: all")
-    speed: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = Field(
-        0, description="times the pace of history; 0: as fast as it goes"
-    )
+    speed: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = meant(words.SPEED, default=0)
     format: None = Field(None, description="not given: the stream is text/event-stream")
 
 
@@ -178,8 +199,8 @@ class SqlWords(Known):
     """One read-only statement."""
 
     query: Annotated[str, Field(min_length=1, max_length=100_000)] = Field(
-        description="one SELECT, WITH, VALUES, DESCRIBE or SUMMARIZE; `$name` is bound",
+        description=words.STATEMENT,
         examples=["SELECT symbol, count(*) AS n FROM trades GROUP BY ALL"],
     )
-    params: dict[Text, JsonValue] = Field({}, description="the values of `$names`")
+    params: dict[Text, JsonValue] = meant(words.PARAMS, default={})
     limit: Limit | None = Field(None, description=f"rows of the answer; JSON has {USUAL_PAGE} unless told")

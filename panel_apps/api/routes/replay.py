@@ -27,7 +27,7 @@ _AT_ONCE = 256
 
 @router.post("/replay", **answers())
 async def post_replay(request: Request, words: ReplayWords) -> Response:
-    """Trades and quotes of several symbols in one order, in pages."""
+    """Trades and quotes of several symbols in one order; in pages."""
 
     def plan(place: Place) -> ReplayRead:
         limit = rows_of(request, words.limit, USUAL_PAGE)
