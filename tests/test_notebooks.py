@@ -71,13 +71,17 @@ def test_a_notebook_asserts_and_draws(path: Path) -> None:
     assert any(isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "plots" for node in nodes)
 
 
-def in_one_kernel(paths: list[Path], folder: Path) -> Path:
-    """One notebook with the cells of all, each of which finds nothing of the one before, and a lake of its own."""
+def in_one_kernel(paths: list[Path], folder: Path, given: str = "") -> Path:
+    """One notebook with the cells of all, each of which finds nothing of the one before, and a lake of its own.
+
+    `given` is code that runs after the parameters of each.
+    """
     cells = []
     for number, path in enumerate(paths):
         home = f"%reset -f\nimport os\nos.environ['K2_HOME'] = {str(folder / path.stem / '.k2')!r}"
         cells.append(new_code_cell(f"# {path.stem}\n{home}", id=f"begin-{number}"))
-        cells += nbformat.read(str(path), 4).cells
+        title, parameters, *rest = nbformat.read(str(path), 4).cells
+        cells += [title, parameters, new_code_cell(given, id=f"given-{number}"), *rest]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), str(folder / "all.ipynb"))
     return folder / "all.ipynb"
@@ -93,7 +97,20 @@ def test_every_notebook_runs(services: Services, tmp_path: Path, monkeypatch: py
         output for cell in result.nb.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"
     ]
     assert not faults
-    assert all(cell.execution_count for cell in result.nb.cells if cell.cell_type == "code")
+    assert all(cell.execution_count for cell in result.nb.cells if cell.cell_type == "code" and cell.source)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("symbol", "venue"), [("IBM", "XNYS"), ("BTCUSDT", "BINANCE")])
+def test_the_stories_are_true_of_other_instruments(
+    symbol: str, venue: str, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in services.environment.items():
+        monkeypatch.setenv(name, value)
+    book = in_one_kernel(NOTEBOOKS, tmp_path, f"symbol, venue = {symbol!r}, {venue!r}")
+    error = NotebookRun(book, LIMIT_S).execute().error
+    assert error is None, error.trace
 
 
 def test_from_a_file_to_a_topic_to_a_table_to_a_replay(

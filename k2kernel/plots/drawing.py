@@ -29,12 +29,16 @@ SERIES = (BID, ASK, UP, LINE, "#7c3aed", "#0e7490", DOWN, QUIET)
 """Colours of series, in order."""
 
 _TEXT, _LINES, _GRID = "#52525b", "#c9ced6", "#eceff3"
-_PLACES = """
-const places = t => (String(+t.toFixed(8)).split(".")[1] ?? "").length
+_FIGURES = """
+const units = [["G", 1e9], ["M", 1e6], ["k", 1e3], ["", 1]]
+const most = Math.max(...ticks.map(Math.abs))
+const [unit, size] = units.find(([_, size]) => most >= from * size && size > 1) ?? ["", 1]
+const places = t => (String(+(t / size).toFixed(8)).split(".")[1] ?? "").length
 const digits = Math.max(...ticks.map(places))
-return tick.toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits})
+const shown = {minimumFractionDigits: digits, maximumFractionDigits: digits}
+return (tick / size).toLocaleString("en", shown) + (tick ? unit : "")
 """
-"""Every tick of an axis with as many decimals as the one that needs most."""
+"""Ticks with as many decimals as the one that needs most, in a unit once the largest has `from` of it."""
 
 
 def holoviews() -> Any:
@@ -146,27 +150,24 @@ def placed(chart: Any, axis: Axis, *, dates: bool = True, **options: Any) -> Any
 
 def dressed(chart: Any, **options: Any) -> Any:
     """A chart as all of them look; the first line of its title stands out, the others say what it is of."""
-    from bokeh.models import CustomJSTickFormatter
-
-    low = options.get("height", HEIGHT) == LOW
     said = {
         "width": WIDTH,
         "height": HEIGHT,
         "show_grid": True,
         "gridstyle": {"xgrid_line_color": None, "ygrid_line_color": _GRID},
         "legend_position": "top",
-        "yformatter": counts() if low else CustomJSTickFormatter(code=_PLACES),
+        "yformatter": figures(1) if options.get("height") == LOW else figures(),
         "hooks": [_dress],
     }
     known = said if isinstance(chart, holoviews().Overlay) else {**said, "legend_position": None}
     return chart.opts(**{name: value for name, value in {**known, **options}.items() if value is not None})
 
 
-def counts() -> Any:
-    """The format of an axis of amounts: 10k, 2.5m."""
-    from bokeh.models import NumeralTickFormatter
+def figures(most: float = 1_000) -> Any:
+    """The format of an axis of numbers: 10k, 2.5M, once the largest is `most` thousands, or millions."""
+    from bokeh.models import CustomJSTickFormatter
 
-    return NumeralTickFormatter(format="0.[0]a")
+    return CustomJSTickFormatter(code=_FIGURES, args={"from": most})
 
 
 def _dress(plot: Any, _: Any) -> None:
@@ -182,7 +183,7 @@ def _dress(plot: Any, _: Any) -> None:
     if figure.height == LOW:
         figure.yaxis[0].ticker.desired_num_ticks = 3
     for legend in figure.legend:
-        legend.update(border_line_color=None, background_fill_alpha=0.0, padding=0, margin=0, spacing=12)
+        legend.update(title=None, border_line_color=None, background_fill_alpha=0.0, padding=0, margin=0, spacing=12)
         legend.update(label_text_font_size="11px", label_text_color=_TEXT, glyph_height=12, label_height=12)
     _titled(figure)
 

@@ -23,8 +23,9 @@ def html(table: pl.DataFrame, totals: Mapping[str, int], found: Mapping[str, str
         [name, f"{totals[name]:,}", *([bars.get(name, "")] if bars else []), found.get(name, "rows received")]
         for name in ("trades", "quotes", *found)
     ]
-    sessions = f"{len(table):,} session{'s' * (len(table) != 1)} of instruments"
-    return shown(heads, lines, numbers=[False, True], below=[sessions, *notes])
+    instruments = table.select("venue", "symbol").n_unique()
+    of = f"{instruments:,} instrument{'s' * (instruments != 1)}, {len(days):,} session{'s' * (len(days) != 1)}"
+    return shown(heads, lines, numbers=[False, True], below=[of, *notes])
 
 
 def _span(days: list[str]) -> str:

@@ -36,6 +36,7 @@ _IDENTITY = ("source", "source_offset")
 _WHERE = ("symbol", "venue", "session")
 _BAR_KEY = ("symbol", "venue", "session", "ts_open")
 _BAR_VALUES = ("open", "high", "low", "close", "volume", "vwap", "n_trades")
+_BARS_SHOWN = 10
 _TOUCHED, _BARS_A, _BARS_B = "k2_touched", "k2_bars_a", "k2_bars_b"
 
 
@@ -230,8 +231,11 @@ class Diff:
         heading = f"<p>{escape(str(self.summary))}</p>"
         if "symbol" not in TABLES[self.table]:
             return heading
-        bars = f"<p>Bars of 1m that differ</p>{self.bars()._repr_html_()}" if self.table in KINDS else ""
-        return f"{heading}{self.symbols()._repr_html_()}{bars}"
+        if self.table not in KINDS:
+            return f"{heading}{self.symbols()._repr_html_()}"
+        bars = self.bars().shown(_BARS_SHOWN)
+        first = "Bars of 1m that differ" + (f", the first {_BARS_SHOWN}" if bars.more else "")
+        return f"{heading}{self.symbols()._repr_html_()}{bars.html(first)}"
 
 
 def _renamed(side: str, names: Sequence[str]) -> str:

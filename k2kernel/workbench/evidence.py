@@ -56,7 +56,7 @@ class Evidence:
 
     def _repr_html_(self) -> str:
         told = self.facts
-        shown = {"rows": f"{self.rows:,}", "seal": self.seal, "folder": self.folder, "asked": told["asked"]}
+        shown = {"rows": f"{self.rows:,}", "seal": self.seal, "folder": self.folder, "asked": from_json(told["asked"])}
         shown |= {"verb": told["verb"], "states": states(told["snapshots"]), "files": list(told["files"])}
         return record(shown, "evidence")
 
