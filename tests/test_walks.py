@@ -120,7 +120,7 @@ def test_a_feed_with_bad_messages_is_audited_mended_and_tidied(services: Service
     assert "exactly once" in cli("stream", "audit").stderr
     assert cli("stream", "dead-letter", "list", "-o", "csv").stdout.count(feed.topic) == 1
     assert "1 still bad" in cli("stream", "dead-letter", "retry", status=1).stdout
-    assert "1 dropped" in cli("stream", "dead-letter", "drop").stdout
+    assert "1 dropped" in cli("stream", "dead-letter", "drop", "--all").stdout
     before = feed.bench.lake.files("trades", feed.bench.lake.head("trades"))
     cli("table", "compact", "trades")
     after = feed.bench.lake.files("trades", feed.bench.lake.head("trades"))
@@ -156,7 +156,7 @@ def test_what_was_known_then_and_what_has_changed_is_reported_and_checked_again(
     assert changed.symbols().to_polars()["symbol"].to_list() == ["BHP"]
     words = ["-p", "session=2024-03-05", "--as-of", "then", "--folder", str(tmp_path / "report")]
     folder = cli("run", str(ROOT / "notebooks" / "daily_report.ipynb"), *words).strip()
-    assert f"{known.volume:.0f}" in (Path(folder) / "report.html").read_text()
+    assert f"{known.volume:,.0f}" in (Path(folder) / "report.html").read_text()
     cli("run", "--verify", folder)
     sealed = wb.evidence(wb.trades("BHP", session="2024-03-05", as_of="then"), tmp_path / "evidence")
     cli("run", "--verify", str(sealed.folder))
