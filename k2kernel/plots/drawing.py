@@ -30,15 +30,15 @@ SERIES = (BID, ASK, UP, LINE, "#7c3aed", "#0e7490", DOWN, QUIET)
 
 _TEXT, _LINES, _GRID = "#52525b", "#c9ced6", "#eceff3"
 _FIGURES = """
-const units = [["G", 1e9], ["M", 1e6], ["k", 1e3], ["", 1]]
 const most = Math.max(...ticks.map(Math.abs))
-const [unit, size] = units.find(([_, size]) => most >= from * size && size > 1) ?? ["", 1]
+const large = most >= 1e9 ? ["G", 1e9] : most >= 1e6 ? ["M", 1e6] : ["", 1]
+const [unit, size] = counts && most >= 1e4 && most < 1e6 ? ["k", 1e3] : large
 const places = t => (String(+(t / size).toFixed(8)).split(".")[1] ?? "").length
 const digits = Math.max(...ticks.map(places))
 const shown = {minimumFractionDigits: digits, maximumFractionDigits: digits}
 return (tick / size).toLocaleString("en", shown) + (tick ? unit : "")
 """
-"""Ticks with as many decimals as the one that needs most, in a unit once the largest has `from` of it."""
+"""Ticks with as many decimals as the one that needs most; large ones in millions, those of counts in thousands too."""
 
 
 def holoviews() -> Any:
@@ -156,18 +156,18 @@ def dressed(chart: Any, **options: Any) -> Any:
         "show_grid": True,
         "gridstyle": {"xgrid_line_color": None, "ygrid_line_color": _GRID},
         "legend_position": "top",
-        "yformatter": figures(1) if options.get("height") == LOW else figures(),
+        "yformatter": figures(counts=options.get("height") == LOW),
         "hooks": [_dress],
     }
     known = said if isinstance(chart, holoviews().Overlay) else {**said, "legend_position": None}
     return chart.opts(**{name: value for name, value in {**known, **options}.items() if value is not None})
 
 
-def figures(most: float = 1_000) -> Any:
-    """The format of an axis of numbers: 10k, 2.5M, once the largest is `most` thousands, or millions."""
+def figures(*, counts: bool = False) -> Any:
+    """The format of an axis of numbers, or of `counts`: 10k, 2.5M."""
     from bokeh.models import CustomJSTickFormatter
 
-    return CustomJSTickFormatter(code=_FIGURES, args={"from": most})
+    return CustomJSTickFormatter(code=_FIGURES, args={"counts": counts})
 
 
 def _dress(plot: Any, _: Any) -> None:

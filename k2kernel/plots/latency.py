@@ -95,4 +95,4 @@ def _spread(frame: pl.DataFrame) -> Any:
     edges = [low, *found["breakpoint"].to_list()]
     shape = hv.Histogram((edges, found["count"].to_numpy()), kdims="delay in ms", vdims="rows")
     shape = shape.opts(color=BID, line_color="white", line_width=0.5)
-    return dressed(shape, height=200, xlabel="ms, up to the 99.5th percentile", yformatter=figures(1))
+    return dressed(shape, height=200, xlabel="ms, up to the 99.5th percentile", yformatter=figures(counts=True))

@@ -90,5 +90,5 @@ def _drawn(frame: pl.DataFrame, zone: str | None, title: str) -> Any:
         shape = hv.Rectangles(data, ["x", "volume", "x end", "top"], label=phase)
         layers += [shape.opts(color=colour, line_color=None)] if (high > below).any() else []
         below = high
-    named = {"title": title, "ylabel": "volume a session", "ylim": (0, None), "yformatter": figures(1)}
+    named = {"title": title, "ylabel": "volume a session", "ylim": (0, None), "yformatter": figures(counts=True)}
     return placed(hv.Overlay(layers), axis, dates=False, **named)
