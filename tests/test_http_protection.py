@@ -70,6 +70,18 @@ def test_nothing_is_answered_without_a_key(server: Server) -> None:
             assert client.get(path).status_code == 200
 
 
+def test_a_caller_makes_no_series_of_metrics(server: Server) -> None:
+    """Neither by a path, nor by a method of its own."""
+    with server.client(key=None) as client:
+        for number in range(3):
+            client.request("PURGE", "/health")
+            client.get(f"/invented/{number}")
+        text = client.get("/metrics").text
+    assert "PURGE" not in text
+    assert "invented" not in text
+    assert 'k2_http_requests_total{method="any",route="/health",status="405"} 3.0' in text
+
+
 def test_the_key_of_the_environment_or_of_env_is_the_one_that_counts(home: Path, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"K2_API_KEYS=desk:from the file\nK2_HOME={home}\nK2_HTTP_RATE=7\n")
     with started([], tmp_path, {"TZ": "America/New_York"}) as server:

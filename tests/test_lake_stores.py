@@ -202,6 +202,27 @@ def test_files_in_and_questions_out(bench: Workbench, tmp_path: Path) -> None:
     assert bench.snapshots("trades")[0].id == state
 
 
+def test_a_backup_goes_there_and_back(bench: Workbench, tmp_path: Path) -> None:
+    """From an embedded lake to here, and from here to another one."""
+    here = k2.connect(settings=Settings(home=tmp_path / "here", _env_file=None))
+    here.init()
+    old = load(here.lake, "one")
+    here.export("trades", tmp_path / "there")
+    there = bench.restore(tmp_path / "there")
+    assert there.ids[0] == old
+    with pytest.raises(CommitConflict, match="already"):
+        load(bench.lake, "one", minute=2)
+    load(bench.lake, "two", minute=1)
+    bench.export("trades", tmp_path / "back")
+    back = k2.connect(settings=Settings(home=tmp_path / "back home", _env_file=None))
+    assert back.restore(tmp_path / "back").rows == 20
+    order = ["source", "source_offset"]
+    assert rows_of(back.lake).sort(order).equals(rows_of(bench.lake).sort(order))
+    assert [each.digests for each in back.lake.provenance("trades")] == [{"one"}, {"two"}]
+    for each in (here, back):
+        each.lake.close()
+
+
 @on_s3
 def test_nothing_but_the_warehouse_can_be_read(bench: Workbench, settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "trades.csv"

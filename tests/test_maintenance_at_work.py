@@ -13,8 +13,10 @@ import pytest
 import k2kernel as k2
 from k2kernel.lake import Lake
 from k2kernel.lake.reachable import Reachable, on_disk
+from tests.feeds import Feed, wait_for
 from tests.lake_frames import load, new_lake, rows_of
 from tests.query_lake import add, at, event
+from tests.streams import Services
 from tests.support import ROOT
 from tests.travel import meanwhile
 
@@ -67,6 +69,23 @@ def test_nobody_notices_maintenance_under_constant_appends(tmp_path: Path) -> No
     digests = [digest for ingest in ends.provenance("trades") for digest in ingest.digests]
     assert sorted(digests) == sorted([*(f"trades-old-{number}" for number in range(4)), *loaded])
     assert rows_of(ends).height == 200 + 3 * len(loaded)
+
+
+def test_a_stream_notices_no_maintenance_and_the_audit_neither(services: Services, tmp_path: Path) -> None:
+    """Compacted, expired and cleaned while it commits; offsets are carried on, and no row is lost or doubled."""
+    feed = Feed(services, tmp_path / ".k2")
+    feed.publish(200)
+    with feed.bench.stream([feed.topic], rows=100, seconds=0.1) as stream:
+        for _ in range(6):
+            feed.publish(200, bad=1)
+            for table in ("trades", "dead_letter"):
+                feed.bench.compact(table)
+                feed.bench.expire(table, {**POLICY, "last": 2}, dry_run=False)
+                feed.bench.orphans(table, "1h", dry_run=False)
+        wait_for(lambda: stream.done.messages == feed.sent + len(feed.bad))
+    feed.bench.expire("trades", {**POLICY, "last": 1}, dry_run=False)
+    assert stream.done.batches > len(feed.bench.snapshots("trades")) == 1
+    feed.check()
 
 
 STEPS = """

@@ -39,6 +39,8 @@ _PAGE = (
 """What a page may load: nothing from elsewhere."""
 
 _CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = {"GET", "HEAD", "OPTIONS", "POST"}
+"""Those that metrics tell apart: a caller may invent others."""
 
 
 class Gate:
@@ -156,7 +158,8 @@ def _tell(scope: Scope, facts: Facts, status: int, seconds: float) -> None:
     """The metrics and the audit line of a request that is over; status 499 where the client left before."""
     route = getattr(scope.get("route"), "path", "other")
     status = status or 499
-    METRICS.http_requests.labels(scope["method"] if route != "other" else "any", route, str(status)).inc()
+    known = route != "other" and scope["method"] in _METHODS
+    METRICS.http_requests.labels(scope["method"] if known else "any", route, str(status)).inc()
     METRICS.http_seconds.labels(route).observe(seconds)
     METRICS.http_rows.labels(route).inc(facts.rows)
     told = {
