@@ -136,7 +136,7 @@ def text(value: object) -> str:
         return ", ".join(f"{name}: {figure(str(name), found)}" for name, found in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(text, value))
-    return str(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _plain(digits: str) -> str:

@@ -81,6 +81,40 @@ STATEMENTS = (
 )
 
 
+WRONG = (
+    Asked("SELECT * FROM nosuch"),
+    Asked("DROP TABLE trades"),
+    Asked("SELECT prize FROM trades"),
+    Asked("SELECT 1; SELECT 2"),
+    Asked("SELECT count(*) FROM read_csv('/etc/passwd')"),
+    Asked("SELECT count(*) FROM trades", as_of="nosuch"),
+    Asked("SELECT count(*) FROM trades", as_of="2014-03-10"),
+    Asked("SELECT count(*) FROM trades", as_of="2001-01-01T00:00:00Z"),
+    Asked("SELECT count(*) FROM trades FOR VERSION AS OF 'nosuch'"),
+    Asked("SELECT * FROM bars('BHP', '1x')"),
+)
+"""Statements that are refused or fail, everywhere in the same words."""
+
+WRONG_WORDS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("trades", {"symbol": "NOSUCH"}),
+    ("trades", {"symbol": "BHP", "venue": "XNYS"}),
+    ("trades", {"symbol": "BHP", "as_of": "nosuch"}),
+    ("trades", {"symbol": "BHP", "session": "yesterday"}),
+    ("trades", {"symbol": "BHP", "start": "2014-03-10 10:00"}),
+    ("quotes", {"symbol": "BHP", "end": "2014-03-10T10:00"}),
+    ("trades", {"symbol": "BHP", "known_at": "2014-03-10"}),
+    ("trades", {"symbol": "BHP", "clock": "wall"}),
+    ("trades", {"symbol": "BHP", "hours": "day"}),
+    ("trades", {"symbol": "BHP", "adjustment": "splits"}),
+    ("bars", {"symbol": "BHP", "interval": "1x"}),
+    ("bars", {"symbol": "BHP", "interval": "1m", "of": "trade"}),
+    ("bars", {"symbol": "BHP", "interval": "1m", "eligible": "some"}),
+    ("bars", {"symbol": "BHP", "interval": "1m", "align": "left"}),
+    ("bars", {"symbol": "BHP", "interval": "tick:10", "fill": "null"}),
+)
+"""Words that are wrong, everywhere in the same words."""
+
+
 def lake_of_doors(settings: Settings) -> Lake:
     """BHP and RIO over two sessions, with exact repeats, a cancel, odd names and quotes; the first state is `eod`."""
     lake = Lake.open(settings, create=True)

@@ -140,6 +140,7 @@ OWN: dict[str, dict[str | tuple[str, str], str]] = {
         ("stream", "max_messages"): "a word of Stream.run",
         ("stream", "until_end"): "a word of Stream.run",
         ("produce", "asset_class"): "a word of open_producer",
+        ("replay", "asset_class"): "a word of open_producer",
         ("produce", "partitions"): "a word of open_producer",
         ("produce", "compression"): "a word of open_producer",
         ("produce", "symbol"): "among the options of a profile",
@@ -152,6 +153,7 @@ OWN: dict[str, dict[str | tuple[str, str], str]] = {
     "magic": {
         "out": "a variable instead of an answer",
         "to": "methods of Result",
+        "tz": "Result.tz",
         "limit": "how many are kept",
         "explain": "Result.explain",
         "save": "named queries are the notebook's",
@@ -181,6 +183,7 @@ LEFT_OUT: dict[str | tuple[str, str, str], str] = {
     "gaps": "control records, which only Python hands out",
     "batch_rows": "how Python is handed rows",
     "progress": "doors always show it",
+    "expected": "of a replay that goes on live, which only Python has",
     "marks": "of scheduled runs",
     "expected": "for those who follow a topic before its first row, in Python",
     "policy": "has its parts as options",

@@ -13,6 +13,7 @@ import typer
 
 from k2kernel.cli.output import show
 from k2kernel.errors import FileFault, InvalidParameter
+from k2kernel.html import text
 
 if TYPE_CHECKING:
     from k2kernel.workbench import Workbench
@@ -124,7 +125,7 @@ def _chart(closes: list[Any], width: int = 100) -> None:
     low, high = min(thin), max(thin)
     span = (high - low) or 1
     line = "".join(_BAR[int((price - low) / span * (len(_BAR) - 1))] for price in thin)
-    typer.echo(f"{line}  close {_plain(low)} to {_plain(high)}, {len(closes)} bars")
+    typer.echo(f"{line}  close {text(low)} to {text(high)}, {len(closes)} bars")
 
 
 def _travel(bench: Workbench) -> None:
@@ -167,8 +168,3 @@ def _programs() -> str:
     if shutil.which("k2") == str(folder / "k2"):
         return ""
     return f"{folder.relative_to(here) if folder.is_relative_to(here) else folder}/"
-
-
-def _plain(price: Any) -> str:
-    text = f"{price:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

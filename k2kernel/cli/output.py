@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from k2kernel.html import text
 from k2kernel.sinks import encode, records_table
 
 if TYPE_CHECKING:
@@ -89,13 +90,13 @@ def record(found: Any, output: Output) -> None:
         return
     width = max(len(each.name) for each in fields(found))
     for each in fields(found):
-        typer.echo(f"{each.name:<{width}}  {_cell(getattr(found, each.name))}")
+        typer.echo(f"{each.name:<{width}}  {text(getattr(found, each.name))}")
 
 
 def frame(table: pa.Table, columns: Sequence[str] | None = None) -> None:
     """An Arrow table for people; times in UTC."""
     table = table if columns is None else table.select(list(columns))
-    cells = [[_cell(value) for value in column.to_pylist()] for column in table.columns]
+    cells = [[text(value).removesuffix(" UTC") for value in column.to_pylist()] for column in table.columns]
     kinds = list(map(str, table.schema.types))
     numbers = [kind.startswith(("int", "decimal", "double", "uint", "float")) for kind in kinds]
     zones = [" (UTC)" if kind.startswith("timestamp") else "" for kind in kinds]
@@ -125,19 +126,3 @@ def _fitting(widths: Sequence[int]) -> int:
         return len(widths)
     most = get_terminal_size().columns
     return max(1, sum(end - 2 <= most for end in accumulate(width + 2 for width in widths)))
-
-
-def _cell(value: Any) -> str:
-    from datetime import datetime
-    from decimal import Decimal
-
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=None).isoformat(sep=" ", timespec="auto")
-    if isinstance(value, Decimal):
-        text = f"{value:f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    if isinstance(value, (list, tuple)):
-        return " ".join(map(str, value))
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
-from k2kernel.errors import AmbiguousSymbol, UnknownSymbol
+from k2kernel.errors import AmbiguousSymbol, UnknownSymbol, listed
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.incomplete import Place, incomplete
 from k2kernel.query.order import Bounds
@@ -143,9 +143,16 @@ class Catalogue:
         for other in others:
             found = found or self._one_venue(other, symbol, venue)
         if found is None:
-            near = self._near([pinned, *others], symbol)
-            raise UnknownSymbol(symbol, near, f"the venue {venue}" if venue else "the lake")
+            raise self._unknown([pinned, *others], symbol, venue)
         return found
+
+    def _unknown(self, tables: Sequence[Pinned], symbol: str, venue: str | None) -> UnknownSymbol:
+        """The error that says which venues have the symbol, or what is spelled like it."""
+        where = "the lake" if venue is None else f"the venue {venue}"
+        known = {code for table in tables for code in self.venues(table, symbol)}
+        if known:
+            return UnknownSymbol(symbol, (), f"{where}, but on {listed(sorted(known))}")
+        return UnknownSymbol(symbol, self._near(tables, symbol), where)
 
     def _one_venue(self, pinned: Pinned, symbol: str, venue: str | None) -> str | None:
         found = self.venues(pinned, symbol)
