@@ -132,7 +132,6 @@ OWN: dict[str, dict[str | tuple[str, str], str]] = {
         "limit": "how many are written",
         ("ingest", "dry_run"): "wb.preview",
         ("replay", "to_kafka"): "replay.publish(KafkaSink(…))",
-        ("replay", "asset_class"): "a word of open_producer",
         ("diff", "show"): "methods of Diff",
         ("run", "verify"): "runs.verify",
         ("run", "again"): "runs.again",
@@ -153,7 +152,6 @@ OWN: dict[str, dict[str | tuple[str, str], str]] = {
     "magic": {
         "out": "a variable instead of an answer",
         "to": "methods of Result",
-        "tz": "Result.tz",
         "limit": "how many are kept",
         "explain": "Result.explain",
         "save": "named queries are the notebook's",
@@ -185,7 +183,6 @@ LEFT_OUT: dict[str | tuple[str, str, str], str] = {
     "progress": "doors always show it",
     "expected": "of a replay that goes on live, which only Python has",
     "marks": "of scheduled runs",
-    "expected": "for those who follow a topic before its first row, in Python",
     "policy": "has its parts as options",
     ("cli", "quotes", "raw"): "changes nothing",
     ("magic", "sql", "text"): "the cell",
