@@ -29,7 +29,7 @@ import k2kernel as k2
 from benchmarks.data import BUSY, QUIET, SESSIONS, START
 from benchmarks.report import OURS, Measure, Report
 
-CONNECTIONS, SECONDS = 8, 20.0
+CONNECTIONS, SECONDS = 8, 60.0
 STREAM_ROWS = 1_000_000
 SHARE = 0.4
 """Of the rate of `to_arrow` in the process that a stream over HTTP must reach."""
