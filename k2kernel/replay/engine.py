@@ -102,8 +102,8 @@ class ReplayEngine:
         replay, names a state for each. `known_at` and `clock` keep, as in every read, what was known then. `position`
         is the token of an equal replay to go on from, at its snapshots. `speed` is 0 (unpaced) or a multiple of the
         pace of history, measured by `pace_clock` (default: this machine's). `gaps` says what sequence numbers count,
-        for `gap` records: instrument or source. `digest` keeps a digest of what was delivered. `expected` allows symbols
-        of a named `venue` that have no row yet.
+        for `gap` records: instrument or source. `digest` keeps a digest of what was delivered. `expected` allows for
+        symbols of a named `venue` that have no row yet.
         """
         how = How(
             parse_speed(speed), _rows(batch_rows), parse_limit(limit), digest, _gaps(gaps), pace_clock or SystemClock()
