@@ -8,7 +8,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,22 @@ from typing import Any
 from tests.streams import Services
 
 STEPS = ("before write", "after files", "before commit", "after commit", "before acknowledge")
-"""Where a sink is killed: each is met once a batch, commits once a table."""
+"""Places in the commit protocol: each is met once a batch, commits once a table."""
 
-LOST_REPLY = "lost reply"
 FENCED = 3
 """The exit code of a sink that another writer has fenced."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a sink where it meets a step for the `number`th time: it is killed (`die`), stands still until it
+    is woken up (`sleep`), or hears of a failure although the step was done (`lose`).
+    """
+
+    step: str
+    number: int = 1
+    what: str = "die"
+
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.stream_worker", "k2kernel.ingest.stream", "pyiceberg.catalog.sql", "duckdb"])
@@ -31,7 +44,7 @@ def sink(  # noqa: PLR0917 - what the sink needs to know
     services: Services,
     topics: list[str],
     rows: int,
-    fault: tuple[str, int] | None,
+    fault: Fault | None = None,
     group: str | None = None,
 ) -> BaseProcess:
     """Start a sink that reads until the end of the topics, or as a member of `group` until it is killed, in batches of
@@ -43,7 +56,7 @@ def sink(  # noqa: PLR0917 - what the sink needs to know
 
 
 def _work(  # noqa: PLR0917 - as sink
-    home: Path, services: Services, topics: list[str], rows: int, fault: tuple[str, int] | None, group: str | None
+    home: Path, services: Services, topics: list[str], rows: int, fault: Fault | None, group: str | None
 ) -> None:
     from k2kernel.errors import WriterFenced
     from k2kernel.ingest.stream import How, Stream
@@ -51,7 +64,7 @@ def _work(  # noqa: PLR0917 - as sink
 
     lake = Lake.open(services.settings(home), create=True)
     if fault is not None:
-        _prepare(*fault)
+        _prepare(fault)
     try:
         how = How(rows=rows) if group is None else How(rows=rows, seconds=0.5)
         stream = Stream(lake, services.bootstrap, services.registry_url, topics, group=group, how=how)
@@ -61,44 +74,46 @@ def _work(  # noqa: PLR0917 - as sink
     os._exit(0)
 
 
-def _prepare(step: str, number: int) -> None:
-    """Make the `number`th call of a step the last thing that this process does."""
+def _prepare(fault: Fault) -> None:
+    """Let the fault happen at its step."""
     from k2kernel.ingest.deliver import Delivery
     from k2kernel.lake import Lake, commit
     from k2kernel.sources.kafka import KafkaSource
 
-    places: dict[str, tuple[Any, str, bool]] = {
-        "before write": (Lake, "write", False),
-        "after files": (Delivery, "_write", True),
-        "before commit": (commit, "commit", False),
-        "after commit": (commit, "commit", True),
-        "before acknowledge": (KafkaSource, "acknowledge", False),
-        LOST_REPLY: (commit, "commit", True),
+    places: dict[str, tuple[Any, str]] = {
+        "before write": (Lake, "write"),
+        "after files": (Delivery, "_write"),
+        "before commit": (commit, "commit"),
+        "after commit": (commit, "commit"),
+        "before acknowledge": (KafkaSource, "acknowledge"),
     }
-    owner, name, after = places[step]
-    act = _lose if step == LOST_REPLY else _die
-    setattr(owner, name, _wrapped(getattr(owner, name), number, act, after=after))
+    owner, name = places[fault.step]
+    setattr(owner, name, _wrapped(getattr(owner, name), fault))
 
 
-def _wrapped(real: Callable[..., Any], number: int, act: Callable[[], None], *, after: bool) -> Callable[..., Any]:
-    calls = 0
+def _wrapped(real: Callable[..., Any], fault: Fault) -> Callable[..., Any]:
+    calls, before = 0, fault.step.startswith("before")
 
     def step(*words: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == number and not after:
-            act()
+        if calls == fault.number and before:
+            _happen(fault.what)
         result = real(*words, **named)
-        if calls == number and after:
-            act()
+        if calls == fault.number and not before:
+            _happen(fault.what)
         return result
 
     return step
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _happen(what: str) -> None:
+    if what == "lose":
+        raise OSError("the answer was lost")
+    os.kill(os.getpid(), signal.SIGKILL if what == "die" else signal.SIGSTOP)
+    time.sleep(1)  # a stop takes hold a moment later, and this thread would be past the step by then
 
 
-def _lose() -> None:
-    raise OSError("the answer was lost")
+def asleep(process: BaseProcess) -> bool:
+    """Whether a sink stands still."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

@@ -25,7 +25,7 @@ class Crowd:
 
     def add(self) -> None:
         feed = self.feed
-        self.members.append(sink(feed.home, feed.services, [feed.topic], 2_000, None, self.group))
+        self.members.append(sink(feed.home, feed.services, [feed.topic], 2_000, group=self.group))
 
     def kill(self, number: int) -> None:
         member = self.members.pop(number)
@@ -58,6 +58,7 @@ def committed(feed: Feed) -> int:
 
 
 def run(services: Services, home: Path, seed: int, changes: int) -> None:
+    print(f"seed {seed}: {changes} members are added and killed")  # noqa: T201 - see conftest
     feed, rng, over = Feed(services, home, seed, partitions=6), random.Random(seed), threading.Event()
     feed.publish(100)
     crowd, publishing = Crowd(feed), threading.Thread(target=load, args=(feed, over))

@@ -79,11 +79,13 @@ def produce(
 
 
 @app.command()
-def register(topics: Annotated[list[str], typer.Argument(help="market.<asset class>.<kind>.<venue>")]) -> None:
+def register(
+    topics: Annotated[list[str], typer.Argument(help="market.<asset class>.<kind>.<venue>")], home: Home = None
+) -> None:
     """Register the schemas of topics, for producers that may not do it (K2_SCHEMA_REGISTER=false); prints their ids."""
     from k2kernel.streaming import register as do_it
 
-    for topic, number in do_it(workbench(None).settings, topics).items():
+    for topic, number in do_it(workbench(home).settings, topics).items():
         typer.echo(f"{topic}: schema id {number}")
 
 
