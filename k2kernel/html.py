@@ -45,9 +45,11 @@ class Listing(list[T]):
             return "<p>none</p>"
         rows = [getattr(record, "row", None) or facts(record) for record in self]
         names = [name for name in rows[0] if any(row[name] not in _NOTHING for row in rows)]
-        cells = [[figure(name, row[name]) for name in names] for row in rows]
+        cells = [[figure(name, row[name]).removesuffix(" UTC") for name in names] for row in rows]
         numbers = [all(isinstance(row[name], int | Decimal) for row in rows) for name in names]
-        return table(names, cells, numbers=numbers, below=[f"{len(self)} row{'s' * (len(self) != 1)}"])
+        zoned = [any(isinstance(row[name], datetime) for row in rows) for name in names]
+        headings = [f"{name} (UTC)" if zone else name for name, zone in zip(names, zoned, strict=True)]
+        return table(headings, cells, numbers=numbers, below=[f"{len(self)} row{'s' * (len(self) != 1)}"])
 
 
 _NOTHING: tuple[object, ...] = (None, "", (), [], {})
