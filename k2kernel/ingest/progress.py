@@ -32,13 +32,12 @@ def silent(file: str, phase: str, nbytes: int, total: int) -> None:
 
 def amount(phase: str, done: int, total: int) -> str:
     """How much of a phase is done, in words."""
-    of = f" of {_size(phase, total)}" if total else ""
-    return _size(phase, done) + of
-
-
-def _size(phase: str, count: int) -> str:
     if phase in _OF_ROWS:
-        return f"{count:,} rows"
+        return f"{done:,} of {total:,} rows" if total else f"{done:,} rows"
+    return f"{_bytes(done)} of {_bytes(total)}" if total else _bytes(done)
+
+
+def _bytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count:,} bytes"
 
 
