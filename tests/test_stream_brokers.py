@@ -65,3 +65,27 @@ def test_three_brokers_of_which_each_crashes_once(cluster: Kafka, services: Serv
     stream.stop()
     feed.drain()
     feed.check()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("cluster", [3], indirect=True)
+def test_three_brokers_of_which_two_are_away(cluster: Kafka, services: Services, tmp_path: Path) -> None:
+    """One alone may acknowledge nothing: producer and sink wait, and lose nothing."""
+
+    def outage() -> None:
+        for number in (1, 2):
+            cluster.take_down(number, crash=True)
+        time.sleep(10)
+        for number in (1, 2):
+            cluster.bring_up(number)
+
+    feed = Feed(Services(cluster.bootstrap, services.registry_url), tmp_path / ".k2")
+    feed.publish(500)
+    stream = feed.bench.stream([feed.topic], seconds=0.5).start()
+    wait_for(lambda: stream.done.messages > 0)
+    published_while(feed, threading.Thread(target=outage), 3_000)
+    time.sleep(3)
+    stream.stop()
+    feed.drain()
+    feed.check()

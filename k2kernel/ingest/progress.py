@@ -34,12 +34,9 @@ def silent(file: str, phase: str, nbytes: int, total: int) -> None:
 
 def amount(phase: str, done: int, total: int) -> str:
     """How much of a phase is done, in words."""
-    of = f" of {_size(phase, total)}" if total else ""
-    return _size(phase, done) + of
-
-
-def _size(phase: str, count: int) -> str:
-    return f"{count:,} rows" if phase in _OF_ROWS else html.amount(count)
+    if phase in _OF_ROWS:
+        return f"{done:,} of {total:,} rows" if total else f"{done:,} rows"
+    return f"{html.amount(done)} of {html.amount(total)}" if total else html.amount(done)
 
 
 class Phase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
 _TIMEOUT_S = 5.0
 _ATTEMPTS, _WAIT_S = 3, 0.2
+_AT = re.compile(r"([^,\[\]]+?) at /fields/(\d+)")
+"""How the registry says which field of a schema is wrong, and why."""
 
 
 class RegistryDown(StreamFault):
@@ -68,7 +71,9 @@ class Registry:
         self._checked(self._ask("PUT", f"/config/{name}", {"compatibility": COMPATIBILITY}))
         self._check_compatible(name, schema)
         reply = self._ask("POST", f"/subjects/{name}/versions", {"schema": json.dumps(schema)})
-        return int(self._checked(reply, name)["id"])
+        if reply.status_code == 409:  # another producer was quicker, with another schema
+            raise _incompatible(name, reply.json().get("message", ""), schema)
+        return int(self._checked(reply)["id"])
 
     def lookup(self, topic: str, schema: Mapping[str, Any]) -> int | None:
         """The id that a schema has under a topic already, or None."""
@@ -82,7 +87,7 @@ class Registry:
         question = {"schema": json.dumps(schema)}
         answer = self._checked(self._ask("POST", f"/compatibility/subjects/{name}/versions?verbose=true", question))
         if not answer["is_compatible"]:
-            raise _incompatible(name, answer.get("messages") or answer.get("reason", ""))
+            raise _incompatible(name, str(answer.get("messages") or answer.get("reason", "")), schema)
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
         """An answer that is not the registry's own fault; RegistryDown after a few attempts."""
@@ -102,17 +107,22 @@ class Registry:
                 time.sleep(_WAIT_S * 2**number)
         raise RegistryDown(self.url, problem)
 
-    def _checked(self, reply: httpx.Response, name: str = "") -> dict[str, Any]:
-        if reply.status_code == 409:
-            raise _incompatible(name, reply.json().get("message", ""))
+    def _checked(self, reply: httpx.Response) -> dict[str, Any]:
         if reply.status_code >= 400:
             raise StreamFault(f"schema registry {self.url}", f"it refuses: {reply.text[:300]}", "See its log")
         found: dict[str, Any] = reply.json()
         return found
 
 
-def _incompatible(name: str, problem: object) -> StreamFault:
-    text = f"the schema is not {COMPATIBILITY} compatible with the registered ones: {problem}"
+def _incompatible(name: str, problem: str, schema: Mapping[str, Any]) -> StreamFault:
+    fields = [field["name"] for field in schema["fields"]]
+    wrong = {
+        fields[int(at)]: why.strip()
+        for why, at in _AT.findall(problem.partition(" Causes: ")[0])
+        if int(at) < len(fields)
+    }
+    told = [f"{field} ({'new, without a default' if why.endswith(field) else why})" for field, why in wrong.items()]
+    text = f"the schema is not {COMPATIBILITY} compatible with the registered ones: {', '.join(told) or problem[:500]}"
     return StreamFault(
         f"subject {name}", text, "Add fields only with a default, and change no type; or use a new topic"
     )
