@@ -30,6 +30,16 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         yield running
 
 
+def test_an_interrupt_stops_a_replay(cells: Kernel) -> None:
+    message = cells.start("%k2 replay RIO --speed 0.001")
+    time.sleep(2)
+    asked = cells.interrupt()
+    ran = cells.finish(message)
+    assert time.monotonic() - asked < 1
+    assert ran.error.startswith("QueryCancelled: It was interrupted")
+    assert len(ran.traceback) == 1
+
+
 @pytest.mark.parametrize("cell", [f"%%k2sql\n{ENDLESS}", f"df = %k2sql --to polars {ENDLESS}"])
 def test_an_interrupt_stops_the_query_and_the_next_cell_works(cells: Kernel, cell: str) -> None:
     message = cells.start(cell)
@@ -167,12 +177,14 @@ def test_named_queries_build_on_each_other(cells: Kernel) -> None:
         ("--params s=RIO", "RIO"),
         ('--params {"s": "it\'s"}', "it's"),
         ("--params values", "from a dict"),
+        ("--params s=$other", "of another name"),
+        ("--params s='$other'", "$other"),
         ("", "of the notebook"),
         ('--params "s=\'; DROP TABLE trades; --"', "'; DROP TABLE trades; --"),
     ],
 )
 def test_values_come_from_params_or_else_from_variables(cells: Kernel, given: str, value: str) -> None:
-    shown(cells, "s = 'of the notebook'; values = {'s': 'from a dict', 'unused': object()}")
+    shown(cells, "s, other = 'of the notebook', 'of another name'; values = {'s': 'from a dict', 'unused': object()}")
     assert f"\n{value}\n" in shown(cells, f"%%k2sql {given}\nSELECT $s AS s")
 
 
@@ -230,6 +242,25 @@ def test_a_plan_says_which_files_are_left_out(cells: Kernel) -> None:
     text = shown(cells, "%%k2sql --explain\nFROM trades WHERE session = '2014-03-11'")
     assert "1 of 3 files" in text
     assert "2 (" in text
+
+
+def test_an_answer_of_bars_says_what_was_read(cells: Kernel) -> None:
+    ran = cells.run("%k2sql SELECT ts_open, close FROM bars('RIO', '1h', session => '2014-03-11', eligible => 'all')")
+    assert "1 of 3 files" in ran.html
+    assert ran.outputs[-1]["metadata"]["k2"]["files"][0]["files_pruned"] == 2
+
+
+def test_times_are_of_the_venue_or_of_the_zone_that_is_asked_for(cells: Kernel) -> None:
+    ask = "SELECT min(ts_event) AS first FROM trades"
+    assert "first (Australia/Sydney)" in shown(cells, f"%k2sql {ask}")
+    assert "2014-03-09 23:00:00.000" in shown(cells, f"%k2sql --tz UTC {ask}")
+    assert "tz='Sydney': is no time zone" in cells.run(f"%k2sql --tz Sydney {ask}").error
+
+
+def test_the_place_of_a_mistake_is_pointed_at(cells: Kernel) -> None:
+    picture = cells.run("%k2sql SELECT * FROM trades WHERE symbol == = 1").traceback[0].splitlines()
+    at = next(n for n, line in enumerate(picture) if line.strip() == "^")
+    assert picture[at - 1][picture[at].index("^")] == "="
 
 
 def test_a_plot_of_an_answer(cells: Kernel) -> None:

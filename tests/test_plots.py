@@ -12,6 +12,7 @@ from typing import Any
 import holoviews as hv
 import polars as pl
 import pytest
+from bokeh.models.annotations import Title
 
 import k2kernel as k2
 from k2kernel import plots
@@ -136,6 +137,50 @@ def test_every_chart_says_its_facts(bench: k2.Workbench) -> None:
     assert "States of trades" in titles(plots.snapshots(bench))
 
 
+def test_what_is_said_of_a_chart_stands_under_its_name(bench: k2.Workbench) -> None:
+    above, below = (child[0] for child in hv.render(plots.candles(bench, "BHP", "5m")).children)
+    under = [str(title.text) for title in above.above if isinstance(title, Title)]
+    assert above.title.text == "BHP on XASX, 5m bars of trades"
+    assert len(under) == 1
+    assert under[0].startswith("policy asx · all hours · the venue's clock · trades at ")
+    assert (above.xaxis[0].visible, below.xaxis[0].visible) == (False, True)
+
+
+def test_own_orders_are_marked_where_and_when_they_were(bench: k2.Workbench) -> None:
+    orders = pl.DataFrame(
+        {"ts_event": [at(60), at(120), at(60, NEXT)], "price": [35.0, 35.1, 34.9], "side": ["buy", "sell", "buy"]}
+    )
+    chart = plots.candles(bench, "BHP", "5m", marks=orders)
+    bought, sold = values(chart, hv.Points)
+    axis = Axis.of(bench.bars("BHP", "5m").to_polars()["ts_open"], "Australia/Sydney", 300_000)
+    assert bought.dimension_values("x").tolist() == axis.at(orders["ts_event"])[[0, 2]].to_list()
+    assert (bought.dimension_values("price").tolist(), sold.dimension_values("price").tolist()) == ([35, 34.9], [35.1])
+    assert (bought.label, sold.label) == ("marked buy", "marked sell")
+    assert len(values(plots.tape(bench, "BHP", marks=orders), hv.Points)) == 5
+
+
+def test_prints_far_from_the_book_are_off_the_axis_and_counted(bench: k2.Workbench) -> None:
+    far = bench.lake.head("trades")
+    add(bench.lake, "c" * 64, [{"symbol": "BHP", "venue": "XASX", "session": DAY, "ts_event": at(5), "clock": "venue",
+                                "price": Decimal(99), "size": Decimal(1)}])  # fmt: skip
+    words: dict[str, Any] = {"session": DAY.isoformat()}
+    assert "1 trades off the axis" in titles(plots.tape(bench, "BHP", **words))
+    top = hv.render(plots.tape(bench, "BHP", **words)).y_range.end
+    book = bench.quotes("BHP", **words).to_polars()
+    assert top == pytest.approx(float(1.5 * float(book["ask_px"].max()) - 0.5 * float(book["bid_px"].min())))  # type: ignore[arg-type]
+    whole = plots.tape(bench, "BHP", outliers=True, **words)
+    assert "off the axis" not in titles(whole)
+    assert hv.render(whole).y_range.end >= 99
+    bench.rollback("trades", far)
+
+
+def test_a_chart_is_in_another_zone_where_it_is_asked_for(bench: k2.Workbench) -> None:
+    for chart in (plots.candles, plots.tape, plots.quotes, plots.imbalance, plots.latency, plots.profile):
+        drawn = hv.render(chart(bench, "BHP", tz="UTC"))
+        figures = [child[0] for child in drawn.children] if hasattr(drawn, "children") else [drawn]
+        assert "UTC" in {figure.xaxis[0].axis_label.partition(",")[0] for figure in figures}, chart
+
+
 def test_a_profile_is_the_mean_by_time_of_day(bench: k2.Workbench) -> None:
     chart = plots.profile(bench, "BHP", "10m")
     tops = values(chart, hv.Rectangles)[-1].dimension_values("top")
@@ -147,6 +192,27 @@ def test_a_profile_is_the_mean_by_time_of_day(bench: k2.Workbench) -> None:
 def test_rows_as_a_chart(bench: k2.Workbench, kind: str) -> None:
     found = bench.sql("SELECT session, sum(size) AS volume FROM trades GROUP BY ALL ORDER BY ALL")
     assert hv.render(plots.chart(found, kind)) is not None
+
+
+def test_rows_over_time_leave_closed_hours_out_and_are_told_apart(bench: k2.Workbench) -> None:
+    found = bench.sql("SELECT ts_event, price, side FROM trades WHERE side IS NOT NULL ORDER BY ts_event")
+    chart = plots.chart(found, "scatter")
+    assert {shape.label for shape in values(chart, hv.Points)} == {"buy", "sell"}
+    assert max(shape.range("x")[1] for shape in values(chart, hv.Points)) < 5 * 3_600_000
+    assert "hours without data left out" in hv.render(chart).xaxis[0].axis_label
+    assert "price by ts_event" in titles(chart)
+    again = plots.chart(found.to_polars(), "scatter", title="Prints", tz="UTC")
+    assert "Prints" in titles(again)
+    assert hv.render(again).xaxis[0].axis_label.startswith("UTC")
+    assert [len(each) for each in values(again, hv.Points)] == [len(each) for each in values(chart, hv.Points)]
+
+
+def test_a_histogram_says_what_is_off_its_axis() -> None:
+    sizes = pl.DataFrame({"size": [*range(1_000), 10**9]})
+    chart = plots.chart(sizes, "hist")
+    assert "size: 10 of 1,001 off the axis" in titles(chart)
+    assert values(chart, hv.Histogram)[0].dimension_values("rows").sum() == 991
+    assert "off the axis" not in titles(plots.chart(sizes.head(1_000), "hist"))
 
 
 def test_what_cannot_be_drawn_says_why(bench: k2.Workbench) -> None:

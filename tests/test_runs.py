@@ -84,6 +84,16 @@ def test_a_claim_that_fails_fails_the_run(
     assert runs.Run.load(Path("kept")).status == "failed"
     assert (Path("kept") / "report.html").exists()
 
+    add(bench.lake, "e" * 64, [event(symbol="RIO")], minute=20)
+    write(path, READ, "assert limit == 3")
+    monkeypatch.setattr(sys, "argv", ["k2", "run", "--again", "kept", "--home", str(bench.settings.home)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    again = runs.Run.load(Path(capsys.readouterr().out.strip()))
+    assert (ended.value.code, again.status) == (0, "ok")
+    assert again.snapshots == runs.Run.load(Path("kept")).snapshots, "at the states of the run that failed"
+    assert again.snapshots["trades"] != str(bench.at().states["trades"])
+
 
 def test_what_a_notebook_does_not_declare_is_an_error(bench: k2.Workbench, tmp_path: Path) -> None:
     path = write(tmp_path / "report.ipynb", READ)

@@ -18,6 +18,7 @@ import k2kernel as k2
 from k2kernel import runs
 from k2kernel.cli import main
 from k2kernel.config import Settings
+from k2kernel.metrics import METRICS
 from k2kernel.runs.plan import Times
 from tests.doors import lake_of_doors
 from tests.query_lake import add, event
@@ -181,6 +182,11 @@ def test_a_run_that_failed_is_run_again_at_the_same_states(bench: k2.Workbench, 
     assert heard == [first, second]
 
 
+def failures() -> float:
+    """The runs that this process has counted as failed."""
+    return METRICS.runs.series.get(("failed",), [0.0])[0]
+
+
 def test_a_failure_is_told_to_the_webhook(
     bench: k2.Workbench, tmp_path: Path, hook: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,9 +197,11 @@ def test_a_failure_is_told_to_the_webhook(
     state.parent.mkdir()
     state.write_text(json.dumps({"gone": (datetime.now(UTC) - timedelta(hours=2)).isoformat()}))
     monkeypatch.setattr(sys, "argv", words)
+    before = failures()
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
+    assert failures() == before + 2, "each attempt is counted"
     (heard,) = Hook.heard
     assert heard["job"] == "gone"
     assert heard["attempt"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 import k2kernel as k2
 from k2kernel import widgets
 from k2kernel.config import Settings
+from k2kernel.times import to_ns
+from k2kernel.widgets.drawing import Frame, number, rounded
 from tests.doors import lake_of_doors
-from tests.query_lake import DAY
+from tests.query_lake import DAY, at
 
 
 @pytest.fixture
@@ -73,6 +76,25 @@ def test_the_player_plays_every_event_and_again_after_a_seek(bench: k2.Workbench
     until(lambda: player.replay.events == 2 * events)
     until(lambda: "<circle" in player._chart.value)
     assert player._tape.value.count("<tr") == 1 + events
+
+
+def test_axes_have_round_numbers_and_round_times() -> None:
+    assert rounded(45.732, 45.848, 7) == pytest.approx([45.74, 45.76, 45.78, 45.80, 45.82, 45.84])
+    assert [number(value, [45.74, 45.76]) for value in (45.74, 45.76)] == ["45.74", "45.76"]
+    assert [number(value, [0, 10_000, 20_000]) for value in (0, 20_000)] == ["0", "20k"]
+    assert (rounded(3, 3, 7), number(3, [3])) == ([3], "3")
+    opens, minute = to_ns(at(7)), 60 * 10**9
+    shown = Frame(opens, opens + 10 * minute, 0, 1, 100).times("Australia/Sydney")
+    assert re.findall(r">(\d\d:\d\d:\d\d)<", shown) == [f"10:{n:02}:00" for n in (2, 4, 6, 8, 10)]
+
+
+def test_the_player_says_the_last_trade_and_the_book(player: widgets.ReplayPlayer) -> None:
+    player.play()
+    until(lambda: player.replay.state == "completed")
+    until(lambda: "bid" in player._ticker.value)
+    assert "● trade 100 at <b>35.105</b>" in player._ticker.value or "0.5 at <b>35.11</b>" in player._ticker.value
+    assert "— bid <b>35.1</b> (5)" in player._ticker.value
+    assert "times of Australia/Sydney" in player._ticker.value
 
 
 def test_the_player_says_what_it_plays(bench: k2.Workbench, player: widgets.ReplayPlayer) -> None:
