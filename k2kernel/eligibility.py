@@ -53,10 +53,6 @@ class Policy:
     auctions: tuple[str, ...] = ()
     counted: frozenset[str] = frozenset()
 
-    def excluding(self, field: str) -> tuple[Rule, ...]:
-        """The rules that keep a trade from counting for `field`."""
-        return tuple(rule for rule in self.rules if field in rule.excluded)
-
     def unknown(self, codes: Iterable[str], session: date) -> tuple[str, ...]:
         """Those of `codes` about which the policy says nothing in a session, sorted; none where it has no rules."""
         stated = {rule.code for rule in self.rules if rule.holds(session)} | self.counted

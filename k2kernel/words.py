@@ -1,4 +1,5 @@
-"""What the words of every door mean: one sentence for each, which the command line, the magics and HTTP show.
+"""What the words of every door mean: one sentence for each, which the command line, the magics and HTTP show; and how
+those are read that doors read alike.
 
 A word has one name, one default and one meaning wherever it is taken; how several values are written is the door's.
 """
@@ -76,6 +77,13 @@ SECONDS = "or so long after the first"
 BAD = "what to do with messages that are no rows: dead_letter, skip or suspend"
 MAX_MESSAGES = "stop after exactly so many"
 UNTIL_END = "stop where the topics end now"
+
+
+def parse_limit(limit: object) -> int | None:
+    """A number of rows from 0, or None for all."""
+    if limit is None or (isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0):
+        return limit
+    raise InvalidParameter("limit", limit, "is not a number of rows", "Give a whole number from 0, or leave it out")
 
 
 def by_name(option: str, given: Iterable[str] | None) -> dict[str, str]:

@@ -23,7 +23,10 @@ End = Annotated[str | None, typer.Option(help=words.END)]
 AsOf = Annotated[str | None, typer.Option(help=words.AS_OF)]
 KnownAt = Annotated[str | None, typer.Option(help=words.KNOWN_AT)]
 Clock = Annotated[str, typer.Option(help=words.CLOCK)]
-Limit = Annotated[int | None, typer.Option("--limit", "-n", help="first rows only; a table shows 20 unless told")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", "-n", callback=words.parse_limit, help="first rows only; a table shows 20 unless told"),
+]
 Format = Annotated[Output, typer.Option("--output", "-o", help="how rows are written")]
 Eligible = Annotated[str, typer.Option(help=words.ELIGIBLE)]
 Adjustment = Annotated[str, typer.Option(help=words.ADJUSTMENT)]

@@ -72,11 +72,9 @@ def _planned(
 
 
 def _shown(notebook: Notebook, result: Result, options: Mapping[str, Any], asked: dict[str, Any]) -> object:
-    from k2kernel.query.selection import parse_limit
-
     out, to, chart = (options.get(name) for name in ("out", "to", "plot"))
     out = None if out is None else identifier("out", out)
-    limit = parse_limit(options.get("limit"))
+    limit = words.parse_limit(options.get("limit"))
     keep = any(each is not None for each in (limit, out, to, chart))
     with Progress(notebook) as progress:
         answer = fetched(result, limit, keep, progress, asked)

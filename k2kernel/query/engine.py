@@ -22,12 +22,13 @@ from k2kernel.query.pushdown import push_down
 from k2kernel.query.reads import Symbols
 from k2kernel.query.result import Result
 from k2kernel.query.scan import Pinned
-from k2kernel.query.selection import parse_columns, parse_limit
+from k2kernel.query.selection import parse_columns
 from k2kernel.query.sql import NAMES, Statement, bound, conjuncts, named, read
 from k2kernel.query.when import Moment, When, parse_when
 from k2kernel.query.within import Wanted, sure_venues, venues_of
 from k2kernel.schemas import TABLES
 from k2kernel.times import AsOfLike, parse_as_of, parse_range
+from k2kernel.words import parse_limit
 
 if TYPE_CHECKING:
     from k2kernel.query.diff import Diff

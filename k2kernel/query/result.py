@@ -15,6 +15,7 @@ from k2kernel.query.display import Shown, shown
 from k2kernel.query.pages import Cut, Page, page
 from k2kernel.query.position import Key
 from k2kernel.times import parse_zone
+from k2kernel.words import parse_limit
 
 if TYPE_CHECKING:
     import duckdb
@@ -130,9 +131,10 @@ class Result:
         """
         import pyarrow as pa
 
+        most = parse_limit(limit)
         with self._database.running(self._query, timeout, progress) as running:
             whole = running.relation()
-            relation = whole if limit is None else whole.limit(limit)
+            relation = whole if most is None else whole.limit(most)
             reader = running.wait_for(lambda: relation.to_arrow_reader(rows))
             batch = running.wait_for(lambda: next(reader, pa.RecordBatch.from_pylist([], schema=reader.schema)))
             while batch is not None:

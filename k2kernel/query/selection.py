@@ -185,13 +185,6 @@ def parse_venue(venue: object) -> str | None:
     return venue
 
 
-def parse_limit(limit: object) -> int | None:
-    """A number of rows from 0, or None for all."""
-    if limit is None or (isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0):
-        return limit
-    raise InvalidParameter("limit", limit, "is not a number of rows", "Give a whole number from 0, or leave it out")
-
-
 def parse_columns(columns: Sequence[str] | str, known: Sequence[str]) -> tuple[str, ...]:
     """Columns to output, each of them known and named once; InvalidParameter lists those that there are."""
     names = [columns] if isinstance(columns, str) else list(columns)

@@ -24,7 +24,7 @@ from k2kernel.query.engine import QueryEngine
 from k2kernel.query.hours import parse_hours
 from k2kernel.query.position import Position, Since, digest_of
 from k2kernel.query.scan import Pinned, Scan, Values, query
-from k2kernel.query.selection import Instrument, Selection, parse_limit, parse_symbols, parse_venue
+from k2kernel.query.selection import Instrument, Selection, parse_symbols, parse_venue
 from k2kernel.query.when import Moment, When, parse_when
 from k2kernel.query.within import within
 from k2kernel.replay.controls import GAPS
@@ -35,6 +35,7 @@ from k2kernel.replay.plan import CLOCKS, Plan
 from k2kernel.replay.replay import Replay
 from k2kernel.schemas import KINDS
 from k2kernel.times import AsOf, AsOfLike, Range, parse_as_of, parse_range
+from k2kernel.words import parse_limit
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,6 @@ from k2kernel.errors import InvalidParameter
 from k2kernel.schemas import KINDS
 
 _TOPIC = re.compile(rf"market\.([a-z0-9_-]+)\.({'|'.join(KINDS)})\.([a-z0-9_-]+)")
-PATTERN = rf"^market\.[a-z0-9_-]+\.({'|'.join(KINDS)})\.[a-z0-9_-]+$"
-"""What every topic of ours matches, as Kafka reads it."""
 
 REPLAYED = "replay"
 """The asset class of topics with events that were published again: a lake that took them in would have them twice, so

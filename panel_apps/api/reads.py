@@ -88,26 +88,6 @@ class ResultRead:
 
 
 @dataclass(frozen=True)
-class TableRead:
-    """Rows that are there already."""
-
-    rows: pa.Table
-    snapshots: Mapping[str, int | None]
-
-    def page(self, limit: int) -> Piece:
-        """The first rows."""
-        return Piece(self.rows.slice(0, limit), self.rows.num_rows > limit)
-
-    def count(self) -> int:
-        """All rows."""
-        return int(self.rows.num_rows)
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """All rows."""
-        yield from batches_of(self.rows)
-
-
-@dataclass(frozen=True)
 class LaterRead:
     """A few rows that are made when they are asked for: who has them already asks for none."""
 
@@ -120,7 +100,7 @@ class LaterRead:
 
     def page(self, limit: int) -> Piece:
         """The first rows."""
-        return TableRead(self._rows, self.snapshots).page(limit)
+        return Piece(self._rows.slice(0, limit), self._rows.num_rows > limit)
 
     def count(self) -> int:
         """All rows."""

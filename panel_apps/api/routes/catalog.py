@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from k2kernel.sinks import records_table
 from panel_apps.api.answers import Ask, answer
 from panel_apps.api.context import context_of
-from panel_apps.api.reads import ResultRead, TableRead
+from panel_apps.api.reads import LaterRead, ResultRead
 from panel_apps.api.shapes import answers
 from panel_apps.api.words import Paged, SnapshotWords, Words
 
@@ -55,9 +55,9 @@ async def get_snapshots(request: Request, words: Annotated[SnapshotWords, Query(
     """The kept states of a table, newest first."""
     bench = context_of(request).workbench
 
-    def plan(_: object) -> TableRead:
+    def plan(_: object) -> LaterRead:
         found = bench.snapshots(words.table) if words.as_of is None else bench.at(words.as_of).snapshots(words.table)
         named = [replace(each, source=PurePath(each.source).name) for each in found]
-        return TableRead(records_table(named), {words.table: found[0].id if found else None})
+        return LaterRead(lambda: records_table(named), {words.table: found[0].id if found else None})
 
     return await answer(request, Ask("snapshots", words, plan))
