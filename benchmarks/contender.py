@@ -29,7 +29,7 @@ RUNS, SECONDS = 5, 3.0
 
 EDGE = 20
 INGEST, REPLAY, JOIN, AFTER = "ingest of the CSV", "replay of all rows", "as-of join", " after appends"
-FIRST, LAST = f"append of a small CSV, first {EDGE}", f"append of a small CSV, last {EDGE}"
+APPENDS = (f"append of a small CSV, first {EDGE}", f"append of a small CSV, last {EDGE}")
 ROWS = ("ts_event", "sequence", "trade_id", "price", "size", "side")
 PRICES = ("open", "high", "low", "close", "volume", "notional", "vwap", "n_trades")
 KEPT = 100_000
@@ -90,7 +90,8 @@ class Contender:
             begun = time.perf_counter()
             self.engine.append(path)
             spent.append((time.perf_counter() - begun) * 1_000)
-        return {FIRST: spent[: EDGE + 1], LAST: spent[-EDGE - 1 :]} | self._asked(data.SESSIONS[0], AFTER)
+        edges = (spent[: EDGE + 1], spent[-EDGE - 1 :])
+        return dict(zip(APPENDS, edges, strict=True)) | self._asked(data.SESSIONS[0], AFTER)
 
     def join(self, _: Path) -> Timed:
         """Milliseconds of the join of a symbol-day with its quotes."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import answers, data
-from benchmarks.contender import FIRST, INGEST, JOIN, LAST, REPLAY
+from benchmarks.contender import APPENDS, INGEST, JOIN, REPLAY
 from benchmarks.engines import ENGINES
 from benchmarks.report import OURS, POLARS, Measure, Report
 
@@ -27,8 +27,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     INGEST: {"times": 2},
     REPLAY: {"times": 2},
     JOIN: {"times": 1.5, "rival": POLARS},
-    FIRST: {},
-    LAST: {},
+    **{name: {} for name in APPENDS},
 }
 QUESTION = {"times": 1.3}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from k2kernel.cached import cached_property
@@ -37,6 +37,8 @@ _TYPES = {
     "timestamptz": "TIMESTAMP WITH TIME ZONE",
     "uuid": "UUID",
 }
+Bind = Callable[[object], str]
+
 _PLACEHOLDER = re.compile(r"\$(k2_\d+)\b")
 """What `Values` puts into a statement."""
 
@@ -159,9 +161,9 @@ class Scan:
         """The same scan, of these columns and `ALWAYS` only: reading fewer is quicker to plan, too."""
         return Scan(self.pinned, self.files, self.undoing, columns)
 
-    def relation(self, raw: bool, bind: Callable[[list[str]], str]) -> str:
-        """What to put after FROM: every row where `raw`, else, of trades, the fills that stand. `bind` turns a list of
-        paths into a placeholder or a literal.
+    def relation(self, raw: bool, bind: Bind) -> str:
+        """What to put after FROM: every row where `raw`, else, of trades, the fills that stand. `bind` turns a value
+        into a placeholder or a literal.
         """
         if raw or not self.undoing:
             return self._known(self.files, self._fields(), bind)
@@ -176,7 +178,7 @@ class Scan:
         wanted = None if self._columns is None else {*ALWAYS, *self._columns, *more}
         return [field for field in self.pinned.fields if wanted is None or field.name in wanted]
 
-    def _standing(self, bind: Callable[[list[str]], str]) -> str:
+    def _standing(self, bind: Bind) -> str:
         """The fills and corrections that no later cancel or correction names."""
         names = ", ".join(f"k2_row.{identifier(field.name)}" for field in self._fields())
         rows = self._known(self.files, self._fields(STATUS), bind)
@@ -191,7 +193,7 @@ class Scan:
             "WHERE (status IS NULL OR status = 'correction') AND (k2_last IS NULL OR k2_last <= k2_key)"
         )
 
-    def _known(self, files: Sequence[LakeFile], fields: Sequence[Field], bind: Callable[[list[str]], str]) -> str:
+    def _known(self, files: Sequence[LakeFile], fields: Sequence[Field], bind: Bind) -> str:
         """The rows of files that are known."""
         known = self.pinned.known
         if known is None:
@@ -201,7 +203,7 @@ class Scan:
         rows = self._union(files, needed, bind)
         return known.rows(rows, self._union(self.undoing, needed, bind) if marked else None)
 
-    def _union(self, files: Sequence[LakeFile], fields: Sequence[Field], bind: Callable[[list[str]], str]) -> str:
+    def _union(self, files: Sequence[LakeFile], fields: Sequence[Field], bind: Bind) -> str:
         """The rows of files, each kind of file by its own reader."""
         vectors = _vectors(files)
         plain = [file for file in files if not file.deletes and not file.has_deletion_vector]
@@ -220,16 +222,20 @@ def _vectors(files: Sequence[LakeFile]) -> list[LakeFile]:
     return [file for file in files if file.has_deletion_vector]
 
 
-def _parquet(files: Sequence[LakeFile], fields: Sequence[Field], bind: Callable[[list[str]], str]) -> str:
-    entries = (
-        f"{field.id}: {{'name': {literal(field.name)}, 'type': {literal(field.type)}, 'default_value': NULL}}"
-        for field in fields
-    )
+def _parquet(files: Sequence[LakeFile], fields: Sequence[Field], bind: Bind) -> str:
     paths = bind([local_path(file.path) for file in files])
-    return f"read_parquet({paths}, schema=MAP {{{', '.join(entries)}}}, hive_partitioning=false)"
+    return f"read_parquet({paths}, schema={bind(_by_id(fields))}, hive_partitioning=false)"
 
 
-def _without_deleted(files: Sequence[LakeFile], fields: Sequence[Field], bind: Callable[[list[str]], str]) -> str:
+def _by_id(fields: Sequence[Field]) -> dict[str, list[Any]]:
+    """The columns by their field ids: a MAP as DuckDB binds it, by its keys and values. One that is written out takes
+    a quarter of the time of a small query to plan.
+    """
+    columns = [{"name": field.name, "type": field.type, "default_value": None} for field in fields]
+    return {"key": [field.id for field in fields], "value": columns}
+
+
+def _without_deleted(files: Sequence[LakeFile], fields: Sequence[Field], bind: Bind) -> str:
     names = ", ".join(identifier(field.name) for field in fields)
     deletes = bind(sorted({local_path(path) for file in files for path in file.deletes}))
     return (
@@ -265,11 +271,6 @@ def materialise(pinned: Pinned, files: Sequence[LakeFile]) -> pa.Table:
     return ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue()).to_table(tasks)
 
 
-def literal_paths(paths: list[str]) -> str:
-    """A list of paths as an SQL literal, for views, which bind no parameters."""
-    return f"[{', '.join(map(literal, paths))}]"
-
-
 def query_as_view(name: str, planned: Query) -> str:
     """The statement that makes the rows of a query of ours a temporary view, its values written out."""
     text = _PLACEHOLDER.sub(lambda found: _written(planned.values[found[1]]), planned.text)
@@ -277,9 +278,15 @@ def query_as_view(name: str, planned: Query) -> str:
 
 
 def _written(value: object) -> str:
-    """A value that is bound as an SQL literal."""
+    """A value that is bound as an SQL literal, for views, which bind no parameters."""
+    if value is None:
+        return "NULL"
     if isinstance(value, list):
         return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, dict):
+        if value.keys() == {"key", "value"}:
+            return f"MAP({_written(value['key'])}, {_written(value['value'])})"
+        return f"{{{', '.join(f'{literal(key)}: {_written(held)}' for key, held in value.items())}}}"
     if isinstance(value, date):
         return f"DATE {literal(value.isoformat())}"
     return literal(value) if isinstance(value, str) else str(value)
@@ -287,7 +294,7 @@ def _written(value: object) -> str:
 
 def as_view(name: str, scan: Scan, raw: bool) -> str:
     """The statement that makes the rows of a scan a temporary view."""
-    return f"CREATE TEMP VIEW {identifier(name)} AS FROM {scan.relation(raw, literal_paths)}"
+    return f"CREATE TEMP VIEW {identifier(name)} AS FROM {scan.relation(raw, _written)}"
 
 
 def query(text: str, values: Values, *scans: Scan) -> Query:
