@@ -87,7 +87,7 @@ SHOWN: dict[str, tuple[Callable[[k2.Workbench], Any], list[str]]] = {
     "Evidence": (lambda wb: wb.evidence(wb.trades("BHP")), ["evidence", "symbol: BHP", "trades at "]),
     "Audit": (
         lambda _: Audit((Finding("trades", "market.x/0", 0, 12_000, 2, 12_000, 0),)),
-        ["exactly once: 12,000 rows of 1 partitions", "12,000", "market.x/0"],
+        ["exactly once: 12,000 rows of 1 partition,", "12,000", "market.x/0"],
     ),
     "Streamed": (lambda _: Streamed(2_000, {"trades": 2_000}, 0, 2), ["2,000 messages in 2 batches"]),
 }
