@@ -17,6 +17,7 @@ __all__ = ["services", "store"]
 
 if TYPE_CHECKING:
     from k2kernel.lake import Lake
+    from k2kernel.workbench import Workbench
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -55,6 +56,16 @@ def lake(settings: Settings) -> Lake:
     from k2kernel.lake import Lake
 
     return Lake.open(settings, create=True)
+
+
+@pytest.fixture
+def wb(lake: Lake) -> Workbench:
+    """A workbench on the lake, with its connections."""
+    from k2kernel.workbench import connect
+
+    bench = connect(settings=lake.settings)
+    bench.__dict__["lake"] = lake
+    return bench
 
 
 @pytest.fixture(scope="session")

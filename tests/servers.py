@@ -5,7 +5,6 @@ thread, which is quicker to start.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 import httpx
 
 from k2kernel.config import Settings
+from k2kernel.services.process import free_ports
 from tests.support import ROOT
 
 KEY = "a key for tests"
@@ -119,9 +119,7 @@ def _wait(server: ServerProcess) -> None:
 
 def free_port() -> int:
     """A port that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def pages(client: httpx.Client, path: str, **words: Any) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,6 @@ import re
 import statistics
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -148,43 +147,6 @@ PUBLIC = {f"k2kernel{name}" for name in _OFFERED}
 
 LIGHT = {"pydantic", "pydantic_settings"}
 """Libraries that `import k2kernel` may load."""
-
-COMES_WITH = {"pydantic": "pydantic_settings", "sqlalchemy": "pyiceberg"}
-"""Libraries that are imported but come with a declared one."""
-
-EXTRAS = {
-    "IPython": "notebook",
-    "apscheduler": "notebook",
-    "bokeh": "notebook",
-    "confluent_kafka": "kafka",
-    "fastapi": "app",
-    "fastapi_offline": "app",
-    "fastavro": "kafka",
-    "fsspec": "s3",
-    "holoviews": "notebook",
-    "httpx": "kafka",
-    "hvplot": "notebook",
-    "ipywidgets": "notebook",
-    "nbconvert": "notebook",
-    "nbformat": "notebook",
-    "pandas": "notebook",
-    "panel": "app",
-    "papermill": "notebook",
-    "param": "app",
-    "pyspark": "spark",
-    "sqlglot": "spark",
-    "starlette": "app",
-    "uvicorn": "app",
-}
-"""Libraries of an extra: their absence is a MissingExtra, not an ImportError."""
-
-INSTALLED_AS = {"pyspark": "pyspark_client"}
-"""Libraries whose package has another name."""
-
-NOT_IMPORTED = {
-    "tzdata": "the zone database where the system has none",
-}
-"""Dependencies that no module imports, and why they are there."""
 
 LONGEST_FUNCTION, LONGEST_FILE, MEDIAN_FUNCTION = 50, 400, 8
 NO_HOST = re.compile(
@@ -360,6 +322,14 @@ def test_house_numbers(module: Module) -> None:
         assert function.returns is not None, f"{where} has no return type"
 
 
+def test_house_numbers_of_tests_and_benchmarks() -> None:
+    """How long files and functions are; what tests return is checked by mypy."""
+    for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE, path
+        for function in functions(Module(path.stem, path)):
+            assert body_lines(function) <= LONGEST_FUNCTION, f"{path}:{function.lineno}"
+
+
 def test_the_median_function_is_short() -> None:
     lengths = [body_lines(function) for module in modules().values() for function in functions(module)]
     assert statistics.median(lengths) <= MEDIAN_FUNCTION
@@ -395,33 +365,3 @@ def test_tracked_files_name_no_registry_and_hold_no_secret() -> None:
 )
 def test_the_search_for_secrets_finds_one(text: str) -> None:
     assert SECRETS.search(text)
-
-
-def requirements(extra: str | None = None) -> set[str]:
-    """Names of the declared dependencies, of a plain install or of an extra."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = project["optional-dependencies"][extra] if extra else project["dependencies"]
-    return {_named(requirement) for requirement in declared}
-
-
-def _named(requirement: str) -> str:
-    return re.split(r"[^A-Za-z0-9-]", requirement, maxsplit=1)[0].replace("-", "_").lower()
-
-
-def test_a_plain_install_has_every_library_that_is_imported() -> None:
-    used = {library for module in modules().values() for library in foreign_imports(module)}
-    assert used - set(EXTRAS) <= requirements() | set(COMES_WITH)
-    assert set(COMES_WITH.values()) <= requirements()
-    assert all(INSTALLED_AS.get(library, library).lower() in requirements(extra) for library, extra in EXTRAS.items())
-
-
-def test_every_dependency_is_imported_or_says_why_not() -> None:
-    used = {library for module in modules().values() for library in foreign_imports(module)}
-    assert requirements() - used == set(NOT_IMPORTED)
-
-
-def test_the_lock_file_is_of_these_dependencies() -> None:
-    packages = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
-    own = next(package for package in packages if package["name"] == "k2kernel")
-    plain = [one for one in own["metadata"]["requires-dist"] if "extra ==" not in one.get("marker", "")]
-    assert {_named(one["name"]) for one in plain} == requirements(), "run `make lock`"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -22,7 +19,6 @@ from k2kernel.errors import (
     AmbiguousSymbol,
     InvalidParameter,
     LakeNotFound,
-    QueryCancelled,
     UnknownReference,
     UnknownSymbol,
 )
@@ -345,31 +341,6 @@ def test_displays_show_venue_time_or_utc_labelled(lake: Lake, engine: QueryEngin
     add(lake, "b", [event(symbol="<b>", venue="XNYS")], minute=1)
     assert "<b>" not in engine.trades("<b>")._repr_html_()
     assert "ts_event (UTC)" in repr(engine.trades(columns=["ts_event"]))
-
-
-def test_a_slow_query_is_interrupted_and_leaves_others_alone(lake: Lake, engine: QueryEngine) -> None:
-    add(lake, "a", [event()])
-    slow = engine.sql("SELECT count(*) FROM range(100000000000) a, range(1000) b WHERE a.range % 7 = b.range")
-    with ThreadPoolExecutor() as pool:
-        other = pool.submit(lambda: [engine.trades("BHP").to_arrow().num_rows for _ in range(5)])
-        with pytest.raises(QueryCancelled, match="interrupted"):
-            slow.to_arrow(timeout=0.3)
-        assert other.result() == [1] * 5
-    with pytest.raises(QueryCancelled):
-        list(slow.batches(timeout=0.3))
-
-
-def test_ctrl_c_ends_a_query(engine: QueryEngine) -> None:
-    slow = engine.sql("SELECT count(*) FROM range(100000000000) a, range(1000) b WHERE a.range % 7 = b.range")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        for terminal in (slow.to_arrow, lambda: list(slow.batches())):
-            threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-            with pytest.raises(QueryCancelled, match="interrupted"):
-                terminal()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert engine.sql("SELECT 1 AS x").to_arrow()["x"].to_pylist() == [1]
 
 
 def test_parallel_reads_do_not_mix(lake: Lake, engine: QueryEngine) -> None:

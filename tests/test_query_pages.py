@@ -1,10 +1,13 @@
-"""Pages of a result are the result, cut; and a scope ends what runs under it."""
+"""Pages of a result are the result, cut; and what runs is ended by a scope, a time limit, or an interrupt."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 import k2kernel as k2
 from k2kernel.errors import InvalidPosition, QueryCancelled
 from k2kernel.lake import Lake
+from k2kernel.query import QueryEngine
 from k2kernel.query.position import EVENT_KEY, Position, digest_of
 from tests.query_lake import add, event
 
@@ -120,3 +124,30 @@ def test_a_query_that_does_not_fit_its_memory_says_so(tmp_path: Path) -> None:
     bench = k2.connect(settings=k2.Settings(home=tmp_path / ".k2", memory_limit="20MB")).init()
     with pytest.raises(QueryTooLarge, match="K2_MEMORY_LIMIT"):
         bench.sql("SELECT list(i::VARCHAR || repeat('x', 50)) AS x FROM range(3000000) AS t(i)").to_arrow()
+
+
+def test_a_slow_query_is_interrupted_and_leaves_others_alone(lake: Lake) -> None:
+    add(lake, "a", [event()])
+    engine = QueryEngine(lake)
+    slow = engine.sql(SLOW)
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(lambda: [engine.trades("BHP").to_arrow().num_rows for _ in range(5)])
+        with pytest.raises(QueryCancelled, match="interrupted"):
+            slow.to_arrow(timeout=0.3)
+        assert other.result() == [1] * 5
+    with pytest.raises(QueryCancelled):
+        list(slow.batches(timeout=0.3))
+
+
+def test_ctrl_c_ends_a_query(lake: Lake) -> None:
+    engine = QueryEngine(lake)
+    slow = engine.sql(SLOW)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for terminal in (slow.to_arrow, lambda: list(slow.batches())):
+            threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+            with pytest.raises(QueryCancelled, match="interrupted"):
+                terminal()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert engine.sql("SELECT 1 AS x").to_arrow()["x"].to_pylist() == [1]

@@ -42,13 +42,6 @@ class States:
 
 
 @pytest.fixture
-def wb(lake: Lake) -> Workbench:
-    bench = k2.connect(settings=lake.settings)
-    bench.__dict__["lake"] = lake
-    return bench
-
-
-@pytest.fixture
 def states(lake: Lake, wb: Workbench) -> States:
     """State n of a table has the n + 1 rows with sequences 0 to n."""
     found = States({table: [] for table in TABLES}, [])

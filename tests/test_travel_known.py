@@ -31,13 +31,6 @@ def engine(lake: Lake) -> QueryEngine:
     return QueryEngine(lake)
 
 
-@pytest.fixture
-def wb(lake: Lake) -> k2.Workbench:
-    bench = k2.connect(settings=lake.settings)
-    bench.__dict__["lake"] = lake
-    return bench
-
-
 def instant() -> datetime:
     """Now, apart from the commits before and after."""
     time.sleep(0.003)

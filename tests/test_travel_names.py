@@ -24,13 +24,6 @@ from tests.test_cli import ROWS, call
 FAR = date(2999, 12, 31)
 
 
-@pytest.fixture
-def wb(lake: Lake) -> Workbench:
-    bench = k2.connect(settings=lake.settings)
-    bench.__dict__["lake"] = lake
-    return bench
-
-
 def count(wb: Workbench, as_of: k2.times.AsOfLike = None, table: str = "trades") -> int:
     return int(wb.sql(f"SELECT count(*) AS n FROM {table}", as_of=as_of).to_arrow()["n"][0].as_py())
 
