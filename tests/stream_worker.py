@@ -114,6 +114,6 @@ def _happen(what: str) -> None:
     time.sleep(1)  # a stop takes hold a moment later, and this thread would be past the step by then
 
 
-def asleep(process: BaseProcess) -> bool:
-    """Whether a sink stands still."""
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+def asleep(pid: int | None) -> bool:
+    """Whether a process stands still."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

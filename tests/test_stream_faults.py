@@ -63,7 +63,7 @@ def test_a_sleeper_that_wakes_up_at_a_step_is_fenced(feed: Feed, step: str) -> N
     feed.publish(600, bad=10)
     sleeper = start(feed, Fault(step, 2, "sleep"))
     try:
-        wait_for(lambda: asleep(sleeper), 60)
+        wait_for(lambda: asleep(sleeper.pid), 60)
         feed.drain()
         feed.publish(400, bad=5)
         feed.drain()

@@ -20,7 +20,8 @@ from k2kernel.schemas import TRADES
 from k2kernel.services import Kafka
 from k2kernel.sinks.kafka import EVENT_HEADER, RECV_HEADER, Producer
 from k2kernel.sources.kafka import held
-from tests.feeds import Feed, k2, trades
+from tests.feeds import Feed, k2, trades, wait_for
+from tests.stream_worker import asleep
 from tests.streams import Services, fresh_class, need_servers
 
 
@@ -143,12 +144,14 @@ def test_what_a_sleeping_broker_has_got_is_not_sent_twice(own_kafka: Kafka, serv
     with feed.bench.producer(asset_class=feed.asset_class, timeout=2.0) as producer:
         producer.send("trades", trades(range(10, 20)))
         assert producer.flush().failed == 0
-        os.killpg(own_kafka.processes[0].pid, signal.SIGSTOP)
+        broker = own_kafka.processes[0].pid
+        os.killpg(broker, signal.SIGSTOP)
         try:
+            wait_for(lambda: asleep(broker))
             producer.send("trades", trades(range(20, 60)))
             told = producer.flush()
         finally:
-            os.killpg(own_kafka.processes[0].pid, signal.SIGCONT)
+            os.killpg(broker, signal.SIGCONT)
     assert told.failed == 40
     for _ in range(2):
         again = feed.bench.resend(str(told.undelivered))
