@@ -99,7 +99,7 @@ def _side(right: bool) -> str:
 
 def _cell(value: object, right: bool) -> str:
     if isinstance(value, Markup):
-        return f'<td style="{_CELL}">{value}</td>'
+        return f'<td style="{_CELL}{_side(right)}">{value}</td>'
     shown = text(value)
     wrap = "normal;overflow-wrap:anywhere;min-width:32em" if len(shown) > _LONG else "nowrap"
     return f'<td style="{_CELL}{_side(right)};white-space:{wrap}">{escape(shown)}</td>'

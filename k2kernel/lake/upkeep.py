@@ -35,9 +35,9 @@ class Upkeep(Spoken):
         return {
             "table": self.table,
             "action": self.action if self.applied else f"{self.action} (dry run)",
-            "snapshots": f"{self.snapshots:,} → {self.snapshots_after:,}",
-            "data files": f"{self.files:,} → {self.files_after:,}",
-            "size": f"{amount(self.nbytes)} → {after}",
+            "snapshots": _moved(f"{self.snapshots:,}", f"{self.snapshots_after:,}"),
+            "data files": _moved(f"{self.files:,}", f"{self.files_after:,}"),
+            "size": _moved(amount(self.nbytes), after),
             "off the disk": f"{self.deleted:,} files, {amount(self.deleted_nbytes)}" if self.deleted else "",
             "note": self.note,
         }
@@ -60,3 +60,7 @@ class Upkeep(Spoken):
         told = [f"{before:,} → {after:,} {what}" for before, after, what in counts if before != after]
         told += [f"{self.deleted:,} files ({self.deleted_nbytes:,} bytes) off the disk"] if self.deleted else []
         return [*told, *([self.note] if self.note else [])]
+
+
+def _moved(before: str, after: str) -> str:
+    return before if before == after else f"{before} → {after}"
