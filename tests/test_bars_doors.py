@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pyarrow import ipc
 from typer.testing import CliRunner
 
 from k2kernel.cli.query import app
@@ -16,6 +17,7 @@ from k2kernel.query import QueryEngine
 from k2kernel.workbench import Workbench
 from tests.query_lake import DAY, NEXT, add, at, event
 from tests.replays import sample_bench
+from tests.servers import pages, serving
 
 KINDS = ("1m", "7m", "4h", "1d", "session", "tick:7", "volume:2500", "dollar:1e5")
 
