@@ -134,27 +134,25 @@ def test_the_command_line_gives_the_same_bars(bench: Workbench) -> None:
 
 def test_http_gives_the_same_bars(bench: Workbench) -> None:
     symbol = bench.trades(limit=1).to_arrow()["symbol"][0].as_py()
-    asked: list[dict[str, str]] = [
+    asked: list[dict[str, Any]] = [
         {"columns": "all"},
         {"columns": "ts_open,twap", "hours": "rth"},
         {"fill": "previous", "align": "clock", "of": "mid"},
         {"interval": "tick:7"},
-        {"adjustment": "all", "interval": "session"},
     ]
     with serving(bench.settings.home) as server, server.client() as client:
         for words in asked:
             given = {"fields" if name == "columns" else name: text for name, text in words.items()}
             answer = client.get("/v1/bars", params={"symbols": symbol, "interval": "1h", "format": "arrow", **given})
             columns = words["columns"].split(",") if "," in words.get("columns", "") else words.get("columns")
-            wanted = bench.bars(symbol, **{"interval": "1h", **words, "columns": columns}).to_arrow()
+            python: dict[str, Any] = {"interval": "1h", **words, "columns": columns}
+            wanted = bench.bars(symbol, **python).to_arrow()
             assert ipc.open_stream(answer.content).read_all().equals(wanted), answer.text
         cut = pages(client, "/v1/bars", symbols=symbol, interval="1h", fields="twap", limit=3)
         paged = [row["twap"] for page in cut for row in page["data"]]
-        told = client.get(f"/v1/summary/{symbol}/2024-03-05", params={"adjustment": "all"}).json()["data"][0]
     assert [None if twap is None else Decimal(twap) for twap in paged] == bench.bars(
         symbol, "1h", columns=["twap"]
     ).to_arrow()["twap"].to_pylist()
-    assert told["adjustment"] == "all"
 
 
 def test_the_command_line_shows_the_hours_of_a_venue(bench: Workbench) -> None:
