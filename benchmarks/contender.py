@@ -28,7 +28,8 @@ RUNS, SECONDS = 5, 3.0
 """So many runs of a question after its first, fewer where they would take longer."""
 
 EDGE = 20
-INGEST, REPLAY, JOIN, AFTER = "ingest of the CSV", "replay of all rows", "as-of join of 100,000 trades in memory", " after appends"
+INGEST, REPLAY, AFTER = "ingest of the CSV", "replay of all rows", " after appends"
+JOIN = "as-of join of 100,000 trades in memory"
 APPENDS = (f"append of a small CSV, first {EDGE}", f"append of a small CSV, last {EDGE}")
 ROWS = ("ts_event", "sequence", "trade_id", "price", "size", "side")
 PRICES = ("open", "high", "low", "close", "volume", "notional", "vwap", "n_trades")
