@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file, not to the folder's figures.json")
     chosen = parser.parse_args()
     folder = chosen.folder.resolve()
-    report = Report(chosen.rows, chosen.rounds)
+    report = Report(chosen.rows, chosen.rounds, chosen.commits)
     try:
         _measure(report, folder, chosen)
     finally:

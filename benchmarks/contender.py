@@ -28,7 +28,8 @@ RUNS, SECONDS = 5, 3.0
 """So many runs of a question after its first, fewer where they would take longer."""
 
 EDGE = 20
-INGEST, REPLAY, JOIN, AFTER = "ingest of the CSV", "replay of all rows", "as-of join", " after appends"
+INGEST, REPLAY, AFTER = "ingest of the CSV", "replay of all rows", " after appends"
+JOIN = "as-of join of 100,000 trades in memory"
 APPENDS = (f"append of a small CSV, first {EDGE}", f"append of a small CSV, last {EDGE}")
 ROWS = ("ts_event", "sequence", "trade_id", "price", "size", "side")
 PRICES = ("open", "high", "low", "close", "volume", "notional", "vwap", "n_trades")
@@ -44,11 +45,11 @@ def scope(symbol: str, session: date) -> Scope:
 
 def questions(engine: Engine, session: date) -> Iterator[tuple[str, tuple[str, ...], Work]]:
     """What each is called, the columns of its answer that are compared, and how it is asked."""
-    for word, symbol in {"busy": data.BUSY, "quiet": data.QUIET}.items():
+    for word, symbol in data.ASKED.items():
         asked = scope(symbol, session)
-        yield f"point query of a minute, {word}", ROWS, partial(engine.minute, asked)
-        yield f"symbol-day, {word}", ROWS, partial(engine.day, asked)
-        yield f"1-minute bars of a symbol-day, {word}", ("ts_open", *PRICES), partial(engine.bars, asked)
+        yield f"a minute of a {word} symbol", ROWS, partial(engine.minute, asked)
+        yield f"a day of a {word} symbol", ROWS, partial(engine.day, asked)
+        yield f"1-minute bars of a {word} day", ("ts_open", *PRICES), partial(engine.bars, asked)
     yield "daily bars of all symbols", ("symbol", "session", *PRICES), engine.daily
 
 

@@ -18,6 +18,8 @@ SYMBOLS = 100
 BUSY, QUIET = "S001", "S050"
 """The symbol with most trades (about a seventh of them), and one in the middle."""
 
+ASKED = {"busy": BUSY, "quiet": QUIET}
+
 TYPES = {
     "ts_event": "TIMESTAMPTZ",
     "ts_recv": "TIMESTAMPTZ",

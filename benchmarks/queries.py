@@ -48,15 +48,15 @@ _STATS = "SELECT count(*), count(DISTINCT symbol), min(ts_event), max(ts_event) 
 def measure(report: Report, home: Path) -> None:
     """Medians of the two in turns, after a warm-up."""
     bench = k2.connect(home)
-    for symbol in (data.BUSY, data.QUIET):
+    for word, symbol in data.ASKED.items():
         ours = partial(bench.bars, symbol, "1m", session=data.SESSION, eligible="all", columns="all")
         theirs = _sql(_TWAP, home, data.SESSION, symbol=symbol)
         if len(ours().to_arrow()) != len(theirs()):
             raise SystemExit(f"TWAP of {symbol}: the answers differ")
-        _add(report, f"1-minute bars with TWAP of {symbol}", ours, theirs, times=TIMES)
-    _add(report, "symbols", bench.symbols, _sql(_SYMBOLS, home), most=METADATA_MS)
-    _add(report, "sessions", bench.sessions, _sql(_SESSIONS, home), most=METADATA_MS)
-    _add(report, "stats", bench.stats, _sql(_STATS, home), most=METADATA_MS)
+        _add(report, f"1-minute bars with TWAP of a {word} day", ours, theirs, times=TIMES)
+    _add(report, "`wb.symbols()`", bench.symbols, _sql(_SYMBOLS, home), most=METADATA_MS)
+    _add(report, "`wb.sessions()`", bench.sessions, _sql(_SESSIONS, home), most=METADATA_MS)
+    _add(report, "`wb.stats()`", bench.stats, _sql(_STATS, home), most=METADATA_MS)
 
 
 def _sql(statement: str, home: Path, session: object = "*", **values: object) -> Callable[[], Any]:

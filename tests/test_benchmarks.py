@@ -56,7 +56,7 @@ def test_an_answer_that_differs_is_found(tmp_path: Path) -> None:
 
 
 def test_the_report_as_the_readme_shows_it() -> None:
-    report = Report(1_000, rounds=3, notes=["ArcticDB: no join"])
+    report = Report(1_000, rounds=3, commits=200, notes=["ArcticDB: no join"])
     report.add(Measure("symbol-day", "ms", {OURS: 12.34, DUCKDB: 10.0, POLARS: 1_500.0}, times=1.3))
     report.add(Measure("callbacks", "events/s", {OURS: 596_000.0}))
     text = report.markdown()
