@@ -111,7 +111,9 @@ def test_the_page_shows_what_the_model_says(
 
 
 def test_the_readme_measured_the_bytes_of_the_model() -> None:
-    (line,) = (line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| bytes a row on disk, B |"))
+    (line,) = (
+        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| bytes a row on disk, B |")
+    )
     assert float(line.split("|")[2]) == pytest.approx(BYTES_A_ROW, rel=0.05)
 
 
