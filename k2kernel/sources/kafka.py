@@ -6,6 +6,7 @@ The consumer group only shares partitions out; where to read from is the table's
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ whole process whenever some hundreds of objects have come and not gone, which to
 
 _TRANSIENT = {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MAX_POLL_EXCEEDED"}
 """Errors that the client recovers from by itself."""
+
+_MOVING = {"NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE"}
+"""Answers of brokers that have just come back."""
 
 Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
@@ -254,7 +258,7 @@ class KafkaSource:
         from confluent_kafka import TopicPartition
 
         with _answering():
-            low, high = self._client.get_watermark_offsets(TopicPartition(*partition), timeout=_METADATA_S)
+            low, high = _watermarks(self._client, TopicPartition(*partition))
         self._ends[partition] = high
         offset = low if start is None else start
         if not low <= offset <= high:
@@ -265,6 +269,22 @@ class KafkaSource:
                 problem = f"ends at {high}, but the table has it up to {offset}: it was made anew or truncated"
             raise StreamFault(where, problem, "Nothing was read; publish to a new topic, or roll the table back")
         return TopicPartition(*partition, offset)
+
+
+def _watermarks(client: Any, partition: TopicPartition) -> tuple[int, int]:
+    """The oldest offset and the next one to come; asked again while a partition is between two leaders."""
+    from confluent_kafka import KafkaException
+
+    until = time.monotonic() + _METADATA_S
+    while True:
+        try:
+            found: tuple[int, int] = client.get_watermark_offsets(partition, timeout=_METADATA_S)
+        except KafkaException as exc:
+            if exc.args[0].name() not in _MOVING or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        else:
+            return found
 
 
 @contextmanager
@@ -331,7 +351,7 @@ def held(bootstrap: str, topics: Iterable[str]) -> dict[Partition, tuple[int, in
         known, named = _numbers(client), {*topics}
         places = [(name, number) for name in known if name in named or _is_read(name) for number in known[name]]
         with _answering():
-            return {at: client.get_watermark_offsets(TopicPartition(*at), timeout=_METADATA_S) for at in places}
+            return {at: _watermarks(client, TopicPartition(*at)) for at in places}
     finally:
         client.close()
 
