@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import data
 from benchmarks.report import OURS, Measure, Report
 
-FILES, ROWS = 4, 4_000_000
+FILES, ROWS = 4, 10_000_000
 _ONE_THREAD = {"K2_THREADS": "1", "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _ARMS = {
     "4 workers": (FILES, {}),

@@ -90,7 +90,7 @@ def test_an_answer_that_goes_into_a_variable_shows_its_caption_and_provenance(ce
             "%k2sql --to panda FROM trades",
             "to='panda': is not known. Did you mean pandas? Use one of: polars, pandas, arrow, duckdb",
         ),
-        ("%k2sql --engine spark FROM trades", "spark_url=None: is not set"),
+        ("%k2sql --engine spark FROM trades", "spark_url: is not set"),
         ("%k2 stream sinks", "stream='sinks': is not known. Did you mean sink? Use one of: status, audit, sink"),
         ("%k2 stream sink --max-messages few", "max_messages='few': is no whole number"),
         ("%k2sql --with nosuch FROM nosuch", "There is no saved query 'nosuch'"),

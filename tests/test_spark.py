@@ -120,7 +120,7 @@ def test_an_answer_stays_at_its_snapshot(wb: k2.Workbench) -> None:
 def test_faults_say_what_to_do(wb: k2.Workbench) -> None:
     with pytest.raises(QueryError, match="nothing"):
         wb.sql("SELECT nothing FROM trades", engine="spark")
-    with pytest.raises(InvalidParameter, match="Engines: duckdb, spark"):
+    with pytest.raises(InvalidParameter, match="Use one of: duckdb, spark"):
         wb.sql("SELECT 1", engine="flink")
     alone = k2.connect(settings=Settings(home=wb.settings.home, engine="spark", _env_file=None))
     with pytest.raises(InvalidParameter, match="Set K2_SPARK_URL"):

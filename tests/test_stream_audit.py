@@ -112,4 +112,4 @@ def test_the_audit_fails_on_a_table_that_was_tampered_with(
 def test_nothing_is_not_called_proven(services: Services, tmp_path: Path) -> None:
     feed = Feed(services, tmp_path / ".k2")
     told = k2(feed, "stream", "audit")
-    assert (told.exit_code, told.stderr.strip()) == (0, "no stream was taken in yet")
+    assert (told.exit_code, told.stderr.splitlines()[-1]) == (0, "no stream was taken in yet")

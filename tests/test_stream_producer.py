@@ -193,7 +193,7 @@ def test_a_replay_publishes_with_the_original_times(feed: Feed, speed: str) -> N
         producer.send("trades", frame)
     feed.drain()
     again = fresh_class()
-    words = ["--raw", "--asset-class", again, "--speed", speed, "--batch-size", "20"]
+    words = ["--raw", "--asset-class", again, "--speed", speed, "--batch-rows", "20"]
     told = k2(feed, "replay", "--to-kafka", *words)
     topic = f"market.{again}.trades.xasx"
     assert told.stdout.strip() == f"{topic}: 50 rows delivered", told.stderr

@@ -93,7 +93,9 @@ def _of_schema(
     frame, good, wrong = decode(schema, messages["raw"])
     whole = messages if len(good) == len(messages) else messages[good]
     problems = _problems(contract, frame)
-    rows = _rows(contract, frame, whole).filter(problems.is_null())
+    rows = _rows(contract, frame, whole)
+    if problems.null_count() < len(problems):
+        rows = rows.filter(problems.is_null())
     odd = bad(whole.filter(problems.is_not_null()), "value", problems.drop_nulls())
     noise = messages[[each.number for each in wrong]]
     return rows, [odd, bad(noise, "decode", pl.Series([each.reason for each in wrong], dtype=pl.String))]
@@ -124,6 +126,8 @@ def _problems(contract: schemas.Table, frame: pl.DataFrame) -> pl.Series:
     names = (name for name in contract.names if name not in schemas.RECEIVED)
     reasons = [reason for name in names for reason in _breaks(contract, name, frame)]
     reasons += list(_beyond(contract, frame))
+    if not frame.select(pl.any_horizontal(*(bad for _, bad in reasons)).any()).item():
+        return pl.repeat(None, frame.height, dtype=pl.String, eager=True)
     told = pl.coalesce(*(pl.when(bad).then(pl.lit(text)) for text, bad in reasons), pl.lit(None, pl.String))
     return frame.select(pl.repeat(None, pl.len(), dtype=pl.String).alias("none"), told.alias("told"))["told"]
 

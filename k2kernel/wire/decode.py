@@ -80,8 +80,10 @@ def _read(schema: Mapping[str, Any], values: pl.Series, doubtful: Sequence[int])
     told = ((number, _problem(schema, values[number])) for number in doubtful)
     bad = [Message(number, problem) for number, problem in told if problem is not None]
     wrong = {message.number for message in bad}
+    if not bad:
+        return _container(schema, values), list(range(len(values))), bad
     good = [number for number in range(len(values)) if number not in wrong]
-    return _container(schema, values[good] if bad else values), good, bad
+    return _container(schema, values[good]), good, bad
 
 
 def _container(schema: Mapping[str, Any], values: pl.Series) -> pl.DataFrame:
