@@ -18,7 +18,7 @@ _ONE_THREAD = {"K2_THREADS": "1", "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": 
 _ARMS = {
     "4 workers": (FILES, {}),
     "1 worker": (1, {}),
-    "1 worker of 1 thread": (1, _ONE_THREAD),  # and of one core: a load writes while it reads, whatever the settings
+    "1 worker on 1 core": (1, _ONE_THREAD),  # a load writes while it reads, however few threads its libraries have
 }
 
 
@@ -32,7 +32,7 @@ def measure(report: Report, folder: Path, rounds: int, rows: int = ROWS) -> None
     speed = {name: rows / statistics.median(each) for name, each in spent.items()}
     for name, pace in speed.items():
         report.add(Measure(f"ingest of {FILES} files, {name}", "rows/s", {OURS: pace}))
-    for rival, least in (("1 worker", 0.95), ("1 worker of 1 thread", 1.3)):
+    for rival, least in (("1 worker", 0.95), ("1 worker on 1 core", 1.3)):
         report.add(Measure(f"  4 workers beside {rival}", "x", {OURS: speed["4 workers"] / speed[rival]}, least=least))
 
 
