@@ -40,7 +40,7 @@ k2kernel alone, and beside hand-written DuckDB over its own files:
 
 {alone}
 
-`make bench` repeats it in about 20 minutes, `make bench ROWS=1000000` is the quick version. `.bench/figures.md` has
+`make bench` repeats it, `make bench ROWS=1000000` is the quick version. `.bench/figures.md` has
 this text, `.bench/figures.json` all figures, with first runs and targets (`JSON=file` puts them elsewhere).
 """
 
