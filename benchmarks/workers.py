@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import data
 from benchmarks.report import OURS, Measure, Report
 
 FILES, ROWS = 4, 10_000_000
-_ONE_THREAD = {"K2_THREADS": "1", "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
-_ARMS = {
-    "4 workers": (FILES, {}),
-    "1 worker": (1, {}),
-    "1 worker on 1 core": (1, _ONE_THREAD),  # a load writes while it reads, however few threads its libraries have
+_ONE_CORE = ("taskset", "--cpu-list", "0", "env", "K2_THREADS=1", "POLARS_MAX_THREADS=1", "OMP_NUM_THREADS=1")
+"""One thread for each library on one core, because a load writes while it reads, however few threads they have."""
+
+_ARMS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "4 workers": (FILES, ()),
+    "1 worker": (1, ()),
+    "1 worker on 1 core": (1, _ONE_CORE),
 }
 
 
@@ -27,8 +29,8 @@ def measure(report: Report, folder: Path, rounds: int, rows: int = ROWS) -> None
     files = data.pieces(data.csv(folder, rows), folder / f"quarters-{rows}", -(-rows // FILES))
     spent: dict[str, list[float]] = {name: [] for name in _ARMS}
     for _ in range(rounds):
-        for name, (workers, environment) in _ARMS.items():
-            spent[name].append(_seconds(files, folder / "workers", workers, environment))
+        for name, (workers, held) in _ARMS.items():
+            spent[name].append(_seconds(files, folder / "workers", workers, held))
     speed = {name: rows / statistics.median(each) for name, each in spent.items()}
     for name, pace in speed.items():
         report.add(Measure(f"ingest of {FILES} files, {name}", "rows/s", {OURS: pace}))
@@ -36,12 +38,10 @@ def measure(report: Report, folder: Path, rounds: int, rows: int = ROWS) -> None
         report.add(Measure(f"  4 workers beside {rival}", "x", {OURS: speed["4 workers"] / speed[rival]}, least=least))
 
 
-def _seconds(files: list[Path], home: Path, workers: int, environment: dict[str, str]) -> float:
+def _seconds(files: list[Path], home: Path, workers: int, held: Sequence[str]) -> float:
     shutil.rmtree(home, ignore_errors=True)
     code = "from k2kernel.cli import ingest_main; ingest_main()"
     words = [*map(str, files), "-p", data.PROFILE, "--workers", str(workers), "--home", str(home)]
     begun = time.perf_counter()
-    held = ["taskset", "--cpu-list", "0"] if environment else []
-    command = [*held, sys.executable, "-c", code, *words]
-    subprocess.run(command, env=os.environ | environment, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([*held, sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - begun
