@@ -42,7 +42,7 @@ def _measure(report: Report, folder: Path, chosen: argparse.Namespace) -> None:
         "appends": lambda: appends.measure(report, folder, chosen.commits),
         "queries": lambda: queries.measure(report, home),
         "replay": lambda: replay.measure(report, home),
-        "workers": lambda: workers.measure(report, folder, chosen.rounds, min(chosen.rows, workers.ROWS)),
+        "workers": lambda: workers.measure(report, folder, chosen.rounds, chosen.rows),
         "http": lambda: http.measure(report, home, chosen.seconds),
         "streams": lambda: streams.measure(report, folder, min(chosen.rows, streams.ROWS)),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import data
 from benchmarks.report import OURS, Measure, Report
 
-FILES, ROWS = 4, 10_000_000
+FILES = 4
 _ONE_CORE = ("taskset", "--cpu-list", "0", "env", "K2_THREADS=1", "POLARS_MAX_THREADS=1", "OMP_NUM_THREADS=1")
 """One thread for each library on one core, because a load writes while it reads, however few threads they have."""
 
@@ -24,7 +24,7 @@ _ARMS: dict[str, tuple[int, tuple[str, ...]]] = {
 }
 
 
-def measure(report: Report, folder: Path, rounds: int, rows: int = ROWS) -> None:
+def measure(report: Report, folder: Path, rounds: int, rows: int) -> None:
     """Load a quarter of the rows from each of four files, `k2 ingest` and its start included, in turns."""
     files = data.pieces(data.csv(folder, rows), folder / f"quarters-{rows}", -(-rows // FILES))
     spent: dict[str, list[float]] = {name: [] for name in _ARMS}
