@@ -11,7 +11,8 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -20,7 +21,7 @@ import polars as pl
 from k2kernel import schemas
 from k2kernel.errors import CommitConflict, StreamFault, WriterFenced
 from k2kernel.ingest.known import REJECTED
-from k2kernel.ingest.messages import Read, own_columns, read
+from k2kernel.ingest.messages import Read, joined, own_columns, read
 from k2kernel.ingest.runs import Runs
 from k2kernel.ingest.watch import COLUMNS as GAP_COLUMNS
 from k2kernel.ingest.watch import Watch
@@ -36,16 +37,22 @@ BATCH = "batch"
 """The key of a commit's extra facts: batch id, schema ids, event-time watermark."""
 
 
+Parts = dict[Partition, list[pl.DataFrame]]
+"""Runs of messages (source_offset, raw) by partition."""
+
+
 @dataclass
 class Batch:
-    """What was read and is not committed: runs of messages (source_offset, raw) by partition, since when, how many
-    and how long they are.
+    """What was fetched and is not committed: its messages, since when, how many and how long they are; and which of
+    them are being decoded already, `fresh` ones not.
     """
 
-    parts: dict[Partition, list[pl.DataFrame]] = field(default_factory=dict)
+    parts: Parts = field(default_factory=dict)
     since: float = 0.0
     rows: int = 0
     nbytes: int = 0
+    fresh: Parts = field(default_factory=dict)
+    reading: list[Future[dict[str, Read]]] = field(default_factory=list)
 
     @property
     def starts(self) -> dict[Partition, int]:
@@ -60,8 +67,23 @@ class Batch:
     def add(self, at: Partition, run: pl.DataFrame) -> None:
         """More messages of a partition."""
         self.parts.setdefault(at, []).append(run)
+        self.fresh.setdefault(at, []).append(run)
         self.rows += len(run)
         self.nbytes += _nbytes(run)
+
+    def read_ahead(self, read: Callable[[Parts], Future[dict[str, Read]]], least: int = 1) -> None:
+        """Have the fresh messages decoded, where there are at least so many."""
+        if sum(len(run) for runs in self.fresh.values() for run in runs) >= least:
+            self.reading.append(read(self.fresh))
+            self.fresh = {}
+
+    def found(self) -> dict[str, Read]:
+        """What the messages became, by table, once all are decoded; RegistryDown where that cannot be told now."""
+        return joined([future.result() for future in self.reading])
+
+    def unread(self) -> None:
+        """Have every message decoded anew."""
+        self.fresh, self.reading = {at: [*runs] for at, runs in self.parts.items()}, []
 
     def drop(self, at: Partition) -> int:
         """Forget a partition; how many messages of it there were."""
@@ -69,6 +91,8 @@ class Batch:
         rows = sum(map(len, runs))
         self.rows -= rows
         self.nbytes -= sum(map(_nbytes, runs))
+        if rows:
+            self.unread()
         return rows
 
 
@@ -130,9 +154,9 @@ class Delivery:
         for watch in self._watches.values():
             watch.forget(source_of(at))
 
-    def read(self, batch: Batch) -> dict[str, Read]:
-        """The rows and dead letters of a batch by table; RegistryDown where that cannot be told now."""
-        return read_batch(batch, self.registry)
+    def read(self, parts: Parts) -> dict[str, Read]:
+        """The rows and dead letters of messages by table; RegistryDown where that cannot be told now."""
+        return read_parts(parts, self.registry)
 
     def commit(self, batch: Batch, found: Mapping[str, Read]) -> Delivered:
         """Write every data file, then commit table by table: what is about the messages first, then rows.
@@ -220,13 +244,13 @@ def refuse_others(claims: Iterable[Claim], topic_ids: Mapping[str, str]) -> None
             raise StreamFault(f"topic {claim.topic}", problem, "It was made anew; publish to a topic of another name")
 
 
-def read_batch(batch: Batch, registry: Registry) -> dict[str, Read]:
-    """The rows and dead letters of a batch by table; RegistryDown where that cannot be told now."""
+def read_parts(parts: Parts, registry: Registry) -> dict[str, Read]:
+    """The rows and dead letters of messages by table; RegistryDown where that cannot be told now."""
     by_table: dict[str, list[pl.DataFrame]] = {}
-    for at, runs in batch.parts.items():
+    for at, runs in parts.items():
         part = pl.concat(runs).with_columns(pl.lit(source_of(at)).alias("source"))
         by_table.setdefault(table_of(at), []).append(part)
-    return {table: read(table, pl.concat(parts), registry) for table, parts in by_table.items()}
+    return {table: read(table, pl.concat(each), registry) for table, each in by_table.items()}
 
 
 def source_of(at: Partition) -> str:

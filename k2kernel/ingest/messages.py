@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,18 +55,34 @@ def read(table: str, messages: pl.DataFrame, registry: Registry) -> Read:
     return Read(rows, rejected, tuple(sorted(number for number, _ in parts if number is not None)))
 
 
+def joined(reads: Sequence[Mapping[str, Read]]) -> dict[str, Read]:
+    """What parts of a batch became, by table, as one."""
+    by_table: dict[str, list[Read]] = {}
+    for found in reads:
+        for table, each in found.items():
+            by_table.setdefault(table, []).append(each)
+    return {table: _joined(parts) for table, parts in by_table.items()}
+
+
+def _joined(parts: Sequence[Read]) -> Read:
+    rows = pl.concat([each.rows for each in parts], how="diagonal")
+    rejected = pl.concat([each.rejected for each in parts]).sort("source", "source_offset")
+    return Read(rows, rejected, tuple(sorted({number for each in parts for number in each.schema_ids})))
+
+
 def _kinds(contract: schemas.Table) -> dict[str, pl.DataType]:
     return {name: kind for name, kind in contract.polars.items() if name != "ts_ingest"}
 
 
 def _by_schema(messages: pl.DataFrame) -> Iterator[tuple[int | None, pl.DataFrame]]:
     """The messages of each schema id; None: not framed."""
+    first = (messages["raw"][0] or b"")[: HEADER.size]
+    if schema_id(first) is not None and messages["raw"].bin.starts_with(first).all(ignore_nulls=False):
+        yield schema_id(first), messages
+        return
     heads = messages["raw"].bin.slice(0, HEADER.size).alias("head")
     known = pl.DataFrame(heads.unique())
     known = known.with_columns(pl.Series("id", map(schema_id, known["head"]), pl.Int64))
-    if known["id"].n_unique() == 1:
-        yield known["id"][0], messages
-        return
     marked = messages.with_columns(heads).join(known, on="head", how="left", nulls_equal=True, maintain_order="left")
     for (number,), part in marked.partition_by("id", as_dict=True, maintain_order=True).items():
         yield number, part
@@ -93,12 +109,14 @@ def _of_schema(
     frame, good, wrong = decode(schema, messages["raw"])
     whole = messages if len(good) == len(messages) else messages[good]
     problems = _problems(contract, frame)
-    rows = _rows(contract, frame, whole)
+    rows, rejected = _rows(contract, frame, whole), []
     if problems.null_count() < len(problems):
         rows = rows.filter(problems.is_null())
-    odd = bad(whole.filter(problems.is_not_null()), "value", problems.drop_nulls())
-    noise = messages[[each.number for each in wrong]]
-    return rows, [odd, bad(noise, "decode", pl.Series([each.reason for each in wrong], dtype=pl.String))]
+        rejected.append(bad(whole.filter(problems.is_not_null()), "value", problems.drop_nulls()))
+    if wrong:
+        noise, reasons = messages[[each.number for each in wrong]], [each.reason for each in wrong]
+        rejected.append(bad(noise, "decode", pl.Series(reasons, dtype=pl.String)))
+    return rows, rejected
 
 
 def _rows(contract: schemas.Table, frame: pl.DataFrame, messages: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from typing import Self
 
 from k2kernel.errors import CommitConflict, StreamFault, counted
 from k2kernel.html import Spoken
-from k2kernel.ingest.deliver import Batch, Delivered, Delivery
+from k2kernel.ingest.deliver import Batch, Delivered, Delivery, Parts
 from k2kernel.ingest.messages import Read
 from k2kernel.lake import Lake
 from k2kernel.metrics import METRICS
@@ -28,6 +28,9 @@ _CONFLICTS = 8
 
 _SMALL = 50_000
 """Messages that a stop still commits; more are left to the next start, so that a stop takes about a second."""
+
+_AHEAD = 65_536
+"""Messages that are decoded together, while more of their batch are fetched."""
 
 
 class Bad(StrEnum):
@@ -171,7 +174,7 @@ class Stream:
         if self._ran:
             raise StreamFault("stream", "has run already", "Open another one: it goes on where the tables end")
         self._ran, self._left, self._tell = True, max_messages, tell
-        with self._registry, self._source, ThreadPoolExecutor(1, thread_name_prefix="k2-deliver") as self._worker:
+        with self._registry, self._source, ThreadPoolExecutor(2, thread_name_prefix="k2-deliver") as self._worker:
             while not self._ready_to_leave(until_end):
                 self._take()
                 if self._flight is not None and (self._flight.done() or self._full()):
@@ -219,6 +222,8 @@ class Stream:
                 self._batch.since = time.monotonic()
             self._batch.add(at, run)
             self._want(-len(run))
+        if not self._held_until:
+            self._batch.read_ahead(self._read, _AHEAD)
         METRICS.stream_buffered.set(self._batch.rows)
         METRICS.stream_held.set(bool(self._held_until))
         METRICS.stream_partitions.set(len(self._source.partitions))
@@ -243,12 +248,16 @@ class Stream:
 
     def _launch(self) -> None:
         """Deliver the batch in another thread, while the next one is read."""
+        self._batch.read_ahead(self._read)
         self._flying, self._batch = self._batch, Batch()
         self._flight = self._worker.submit(self._deliver, self._flying)
 
+    def _read(self, parts: Parts) -> Future[dict[str, Read]]:
+        return self._worker.submit(self._delivery.read, parts)
+
     def _deliver(self, batch: Batch) -> Delivered:
         with METRICS.stream_seconds.time():
-            found = self._delivery.read(batch)
+            found = batch.found()
             self._suspend(found)
             return self._delivery.commit(batch, found)
 
@@ -288,6 +297,7 @@ class Stream:
         for at, runs in self._batch.parts.items():
             for run in runs:
                 batch.add(at, run)
+        batch.unread()
         self._batch = batch
 
     def _release(self) -> None:

@@ -9,7 +9,7 @@ from typing import Self
 import polars as pl
 
 from k2kernel import schemas
-from k2kernel.ingest.deliver import Batch, read_batch, refuse_others, source_of
+from k2kernel.ingest.deliver import Batch, read_parts, refuse_others, source_of
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import FileSet, Lake, LakeFile
 from k2kernel.sources.kafka import KafkaSource, Partition
@@ -70,7 +70,7 @@ class Tail:
             batch.add(at, run)
         self.offsets |= batch.ends
         stamp = pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")).alias("ts_ingest")
-        found = {table: read.rows for table, read in read_batch(batch, self._registry).items()}
+        found = {table: read.rows for table, read in read_parts(batch.parts, self._registry).items()}
         return {table: rows.with_columns(stamp).select(schemas.TABLES[table].names) for table, rows in found.items()}
 
     def rest(self) -> Iterator[dict[str, pl.DataFrame]]:

@@ -48,23 +48,45 @@ class _Run:
 
     at: Partition
     values: list[bytes | None]
-    offsets: list[int | None]
+    offsets: range | list[int]
 
     def frame(self) -> pl.DataFrame:
         offsets = pl.Series("source_offset", self.offsets, pl.Int64)
         return pl.DataFrame([offsets, pl.Series("raw", self.values, pl.Binary)])
+
+    def extend(self, later: _Run) -> None:
+        """Take in the messages that came next."""
+        self.values += later.values
+        ours, theirs = self.offsets, later.offsets
+        if isinstance(ours, range) and isinstance(theirs, range) and ours.stop == theirs.start:
+            self.offsets = range(ours.start, theirs.stop)
+        else:
+            self.offsets = [*ours, *theirs]
 
 
 def _runs(messages: list[Message]) -> Iterator[_Run]:
     """Messages as runs of one partition; by mapped methods, as this is done for millions of them."""
     from confluent_kafka import Message
 
-    places = zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
+    topics, numbers = list(map(Message.topic, messages)), list(map(Message.partition, messages))
+    if len({*numbers}) == 1 == len({*topics}):
+        yield _run(messages)
+        return
     start = 0
-    for at, same in groupby(places):
+    for _, same in groupby(zip(topics, numbers, strict=True)):
         part = messages[start : start + sum(1 for _ in same)]
         start += len(part)
-        yield _Run((str(at[0]), int(at[1] or 0)), list(map(Message.value, part)), list(map(Message.offset, part)))
+        yield _run(part)
+
+
+def _run(part: list[Message]) -> _Run:
+    """Messages of one partition. Offsets rise: where the last one is as far on as there are messages, none misses."""
+    from confluent_kafka import Message
+
+    first, last = part[0].offset() or 0, part[-1].offset() or 0
+    whole = last - first == len(part) - 1
+    offsets = range(first, last + 1) if whole else [each.offset() or 0 for each in part]
+    return _Run(_partition_of(part[0]), list(map(Message.value, part)), offsets)
 
 
 class KafkaSource:
@@ -110,7 +132,7 @@ class KafkaSource:
                 "queued.max.messages.kbytes": buffer_kbytes,
                 "queued.min.messages": 1_000_000,
                 "fetch.max.bytes": 32 * 1024 * 1024,
-                "max.partition.fetch.bytes": 16 * 1024 * 1024,
+                "max.partition.fetch.bytes": 4 * 1024 * 1024,
                 "fetch.wait.max.ms": 100,
             }
         )
@@ -139,8 +161,7 @@ class KafkaSource:
             left -= len(messages)
             for run in _runs(self._without_events(messages)):
                 if runs and runs[-1].at == run.at:
-                    runs[-1].values += run.values
-                    runs[-1].offsets += run.offsets
+                    runs[-1].extend(run)
                 else:
                     runs.append(run)
         return [(run.at, run.frame()) for run in runs if run.at in self._ends]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Flags = NDArray[np.bool_]
 
-_AT_ONCE = 65_536
+_AT_ONCE = 16_384
 """Messages that are walked together: as many as a processor's cache holds."""
 
 _INT, _LONG = 5, 10
