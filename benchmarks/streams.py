@@ -99,8 +99,8 @@ def _bare_produce(running: Running, bench: k2.Workbench, frame: pl.DataFrame) ->
 
 
 def _in_turns(*paces: Callable[[], float]) -> list[float]:
-    """The best of two runs of each, one after the other; the first ones warm the broker and the process."""
-    rounds = [[pace() for pace in paces] for _ in range(2)]
+    """The best of three runs of each, in turns; the first ones warm the broker and the process."""
+    rounds = [[pace() for pace in paces] for _ in range(3)]
     return [max(each) for each in zip(*rounds, strict=True)]
 
 
