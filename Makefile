@@ -14,6 +14,8 @@ UV := $(or $(UV_FOUND),.uv/bin/uv)
 
 # An interpreter that is not there is an error, not a download; a virtual environment of the caller is not ours.
 export UV_PYTHON_DOWNLOADS := never
+# As pip does: behind a proxy that signs anew, only the system's certificates are right.
+export UV_SYSTEM_CERTS := true
 unexport VIRTUAL_ENV
 # Compiled once, at the installation, instead of at each start.
 export UV_COMPILE_BYTECODE := 1

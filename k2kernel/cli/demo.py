@@ -129,14 +129,14 @@ def _chart(closes: list[Any], width: int = 100) -> None:
 
 
 def _travel(bench: Workbench) -> None:
-    """The same count now and at the first snapshot."""
-    for table in ("trades", "quotes"):
+    """The same count now and at the first snapshot, of every row that the table above counts."""
+    for table, every in {"trades": "trades_raw", "quotes": "quotes"}.items():
         states = bench.snapshots(table)
         if len(states) < 2:
             continue
         first = states[-1]
-        then = bench.sql(f"SELECT count(*) AS n FROM {table}", as_of=first.id).to_arrow()["n"][0]
-        now = bench.sql(f"SELECT count(*) AS n FROM {table}").to_arrow()["n"][0]
+        then = bench.sql(f"SELECT count(*) AS n FROM {every}", as_of=first.id).to_arrow()["n"][0]
+        now = bench.sql(f"SELECT count(*) AS n FROM {every}").to_arrow()["n"][0]
         _say("Time travel")
         typer.echo(f"{table} has {now} rows now; as of its first snapshot ({first.id}) it had {then}")
         return
