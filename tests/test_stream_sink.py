@@ -16,6 +16,7 @@ from k2kernel import wire
 from k2kernel.errors import InvalidParameter, StreamFault
 from k2kernel.ingest.deliver import Delivery
 from k2kernel.ingest.letters import Retried
+from k2kernel.metrics import METRICS
 from k2kernel.schemas import QUOTES, TRADES
 from k2kernel.services import Registry
 from k2kernel.sources.kafka import held
@@ -265,6 +266,24 @@ def test_a_registry_that_is_away_keeps_rows_waiting(services: Services, own_regi
     own_registry.start()
     wait_for(lambda: stream.done.messages == 200)
     stream.stop()
+    feed.check()
+
+
+def test_a_registry_that_is_away_while_a_batch_is_decoded_ahead(
+    services: Services, own_registry: Registry, tmp_path: Path
+) -> None:
+    """Parts of the batch that waits were decoded, others could not be: all of them are, once it is back."""
+    feed = Feed(Services(services.bootstrap, own_registry.url), tmp_path / ".k2")
+    feed.publish(2_000, bad=9)
+    stream = feed.bench.stream([feed.topic], rows=4_000, seconds=4).start()
+    wait_for(lambda: METRICS.stream_buffered.series[()][0] == 2_009)
+    own_registry.stop()
+    feed.spoil([b"\0\0\1\1\1 of a schema that nobody knows yet"])
+    wait_for(lambda: METRICS.stream_held.series[()][0] == 1)
+    assert stream.done.messages == 0
+    own_registry.start()
+    wait_for(lambda: stream.done.messages == 2_010)
+    assert stream.stop().batches == 1
     feed.check()
 
 

@@ -73,7 +73,7 @@ class Batch:
 
     def read_ahead(self, read: Callable[[Parts], Future[dict[str, Read]]], least: int = 1) -> None:
         """Have the fresh messages decoded, where there are at least so many."""
-        if sum(len(run) for runs in self.fresh.values() for run in runs) >= least:
+        if self.fresh and sum(len(run) for runs in self.fresh.values() for run in runs) >= least:
             self.reading.append(read(self.fresh))
             self.fresh = {}
 

@@ -29,8 +29,8 @@ _CONFLICTS = 8
 _SMALL = 50_000
 """Messages that a stop still commits; more are left to the next start, so that a stop takes about a second."""
 
-_AHEAD = 65_536
-"""Messages that are decoded together, while more of their batch are fetched."""
+_PARTS = 8
+"""Parts of a full batch that are decoded while the next ones are fetched."""
 
 
 class Bad(StrEnum):
@@ -223,7 +223,7 @@ class Stream:
             self._batch.add(at, run)
             self._want(-len(run))
         if not self._held_until:
-            self._batch.read_ahead(self._read, _AHEAD)
+            self._batch.read_ahead(self._read, self.how.rows // _PARTS)
         METRICS.stream_buffered.set(self._batch.rows)
         METRICS.stream_held.set(bool(self._held_until))
         METRICS.stream_partitions.set(len(self._source.partitions))
