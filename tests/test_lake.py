@@ -10,11 +10,14 @@ from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from k2kernel.config import Settings
 from k2kernel.errors import InvalidParameter, LakeNotFound, UnknownTable
@@ -127,6 +130,29 @@ def test_sort_is_the_plain_stable_sort(dtype: pl.DataType, shuffled: bool) -> No
     expected = rows.sort(keys, maintain_order=True)
     assert sort(rows.with_columns(pl.col("symbol").cast(dtype)), keys)["at"].to_list() == expected["at"].to_list()
     assert sort(rows.clear(), keys).is_empty()
+
+
+_NUMBERS = st.none() | st.integers(-3, 3) | st.sampled_from([-(2**63), 2**63 - 1, 2**40, -(2**61), 2**61])
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries({
+            "text": st.none() | st.sampled_from(["", "A", "a", "é", "\U0001f600"]),
+            "small": st.none() | st.integers(-128, 127),
+            "when": st.none() | st.datetimes(),
+            "one": _NUMBERS,
+            "two": _NUMBERS,
+            "exact": st.none() | st.decimals(-5, 5, places=8),
+        }),
+        max_size=40,
+    ),
+    st.permutations(["text", "small", "when", "one", "two", "exact"]),
+)
+def test_keys_that_share_a_number_sort_as_they_do_apart(rows: list[dict[str, Any]], keys: list[str]) -> None:
+    kinds = {"text": pl.String(), "small": pl.Int8(), "when": pl.Datetime("us"), "one": pl.Int64(), "two": pl.Int64()}
+    frame = pl.DataFrame(rows, schema=kinds | {"exact": pl.Decimal(18, 8)}).with_row_index("at")
+    assert sort(frame, keys)["at"].to_list() == frame.sort(keys, maintain_order=True)["at"].to_list()
 
 
 def test_statistics_reach_the_file_set(lake: Lake) -> None:

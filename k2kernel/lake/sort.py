@@ -1,25 +1,29 @@
-"""A stable sort that does no more than the frame needs: files mostly arrive in order of time."""
+"""A stable sort that does little: keys are packed into one number where they fit, and a frame in order is left alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import polars as pl
 
+_BITS = 62
+"""Of a number that keys are packed into; the sign is left out, and no sum of parts can reach it."""
+
 
 def sort(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     """`frame` in the order of `keys`, nulls first, rows with equal keys in the order in which they were."""
-    import polars as pl
-
-    texts = (pl.String, pl.Categorical, pl.Enum)
     varying = [frame[key] for key in keys if key in frame.columns and not constant(frame[key])]
-    needed = _unsorted_prefix([_ranks(key) if key.dtype in texts else key for key in varying])
-    if not needed:
+    packed = list(_packed([_physical(key) for key in varying]))
+    if _in_order(packed):
         return frame
-    helpers = {f"__{number}": key for number, key in enumerate(needed)}
-    return frame.with_columns(**helpers).sort(*helpers, maintain_order=True).drop(*helpers)
+    helpers = {f"__{number}": key for number, key in enumerate(packed)}
+    first, *others = helpers
+    done = frame.with_columns(**helpers).sort(first, maintain_order=True)
+    if others and not _in_order([done[name] for name in helpers]):
+        done = done.sort(*helpers, maintain_order=True)
+    return done.drop(*helpers)
 
 
 def constant(series: pl.Series) -> bool:
@@ -29,29 +33,56 @@ def constant(series: pl.Series) -> bool:
     return bool(len(series) == 0 or (series == series[0]).all())
 
 
-def _ranks(texts: pl.Series) -> pl.Series:
-    """Small integers that order as the texts do by code point."""
+def _physical(key: pl.Series) -> pl.Series:
+    """A key as integers where it has some: of texts, small ones that order as the texts do by code point."""
     import polars as pl
 
-    texts = texts.cast(pl.String)
-    values = texts.drop_nulls().unique().sort()
-    return texts.cast(pl.Enum(values)).to_physical()
+    if key.dtype in (pl.String, pl.Categorical, pl.Enum):
+        texts = key.cast(pl.String)
+        values = texts.drop_nulls().unique().sort()
+        return texts.cast(pl.Enum(values)).to_physical()
+    return key.to_physical()
 
 
-def _unsorted_prefix(keys: list[pl.Series]) -> list[pl.Series]:
-    """The leading keys that a stable sort needs: the rows are already in order of those that are left off."""
+def _packed(keys: Sequence[pl.Series]) -> Iterator[pl.Series]:
+    """Fewer keys of the same order: neighbours share a number as long as it has bits for them, nulls below all."""
+    import polars as pl
+
+    waiting: pl.Series | None = None
+    used = 0
+    for key in keys:
+        low, bits = _extent(key)
+        if waiting is not None and used + bits > _BITS:
+            yield waiting
+            waiting = None
+        if bits > _BITS:
+            yield key
+            continue
+        part = (key.cast(pl.Int64) - low + 1).fill_null(0)
+        waiting, used = (part, bits) if waiting is None else (waiting * (1 << bits) + part, used + bits)
+    if waiting is not None:
+        yield waiting
+
+
+def _extent(key: pl.Series) -> tuple[int, int]:
+    """The least value of a key, and the bits that its values above that and a null take; too many of what is no
+    integer.
+    """
+    import polars as pl
+
+    if not key.dtype.is_integer():
+        return 0, _BITS + 1
+    low, high = key.to_frame().select(pl.first().min().alias("low"), pl.first().max().alias("high")).row(0)
+    return low, (high - low + 1).bit_length()
+
+
+def _in_order(keys: Sequence[pl.Series]) -> bool:
+    """Whether each row may follow the one before it."""
     ordered: pl.Series | None = None
-    for number in range(len(keys) - 1, -1, -1):
-        ordered = _ordered(keys[number], ordered)
-        if not ordered.all():
-            return keys[: number + 1]
-    return []
-
-
-def _ordered(key: pl.Series, rest: pl.Series | None) -> pl.Series:
-    """For each row but the first: whether it may follow the one before it, by `key` and at equal key by `rest`."""
-    before, after = key[:-1], key[1:]
-    # A null sorts first, so a row with a null may follow only a null.
-    equal = before.eq_missing(after)
-    less = (before < after).fill_null(False) | (before.is_null() & after.is_not_null())
-    return less | equal if rest is None else less | (equal & rest)
+    for key in reversed(keys):
+        before, after = key[:-1], key[1:]
+        # A null sorts first, so a row with a null may follow only a null.
+        less = (before < after).fill_null(False) | (before.is_null() & after.is_not_null())
+        equal = before.eq_missing(after)
+        ordered = less | (equal if ordered is None else equal & ordered)
+    return ordered is None or bool(ordered.all())
