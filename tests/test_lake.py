@@ -137,14 +137,16 @@ _NUMBERS = st.none() | st.integers(-3, 3) | st.sampled_from([-(2**63), 2**63 - 1
 
 @given(
     st.lists(
-        st.fixed_dictionaries({
-            "text": st.none() | st.sampled_from(["", "A", "a", "é", "\U0001f600"]),
-            "small": st.none() | st.integers(-128, 127),
-            "when": st.none() | st.datetimes(),
-            "one": _NUMBERS,
-            "two": _NUMBERS,
-            "exact": st.none() | st.decimals(-5, 5, places=8),
-        }),
+        st.fixed_dictionaries(
+            {
+                "text": st.none() | st.sampled_from(["", "A", "a", "é", "\U0001f600"]),
+                "small": st.none() | st.integers(-128, 127),
+                "when": st.none() | st.datetimes(),
+                "one": _NUMBERS,
+                "two": _NUMBERS,
+                "exact": st.none() | st.decimals(-5, 5, places=8),
+            }
+        ),
         max_size=40,
     ),
     st.permutations(["text", "small", "when", "one", "two", "exact"]),

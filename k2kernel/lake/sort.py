@@ -1,4 +1,4 @@
-"""A stable sort that does little: keys are packed into one number where they fit, and a frame in order is left alone."""
+"""A stable sort that does little: keys share a number where they fit, and what is in order is left alone."""
 
 from __future__ import annotations
 
