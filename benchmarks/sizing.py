@@ -29,6 +29,11 @@ FILE_BYTES, FILE_BYTES_A_ROW = 5_000, 15.0
 ROWS_A_CORE_S, START_S = 450_000, 1.5
 """Rows of CSV that a second of one processor loads, and the seconds of one that starting takes."""
 
+TIMES_A_COPY = 2.1
+"""The processor time of a load to that of DuckDB sorting the same CSV into one Parquet file: machines differ, and one
+by the hour, this does not.
+"""
+
 LOAD_MB, BUFFER_KB_A_ROW = 820, 0.55
 """The most memory of a load: what it reads, decodes and writes with, and each row of `K2_INGEST_BUFFER_ROWS`."""
 

@@ -18,7 +18,7 @@ from k2kernel.schemas import TABLES
 from tests.lake_frames import DAY, OPEN, came_from
 from tests.travel import compact
 
-DAYS, ROWS, ADDED = 20, 500_000, 1_000
+DAYS, ROWS, ADDED, COMPACTED = 20, 500_000, 1_000, 7
 
 COMPARED = [name for name in TABLES["trades"].names if name not in {"source", "source_offset", "ts_ingest"}]
 FULL_JOIN = f"""
@@ -71,12 +71,15 @@ def test_a_small_change_of_a_large_table_costs_a_tenth_of_a_full_join(tmp_path: 
     lake = Lake.open(Settings(home=tmp_path / ".k2", _env_file=None), create=True)
     for number in range(DAYS):
         day = DAY + timedelta(days=number)
-        file = lake.write("trades", fills(ROWS, f"{number:08}", day, number), day)
-        lake.append("trades", [file.path], came_from(f"{number:08}" * 8, ROWS, number))
+        rows = fills(ROWS, f"{number:08}", day, number)
+        # The session that is compacted has two files.
+        parts = [rows[: ROWS // 2], rows[ROWS // 2 :]] if number == COMPACTED else [rows]
+        files = [lake.write("trades", part, day).path for part in parts]
+        lake.append("trades", files, came_from(f"{number:08}" * 8, ROWS, number))
     before = lake.head("trades")
     file = lake.write("trades", fills(ADDED, "ffffffff", DAY, 99), DAY)
     lake.append("trades", [file.path], came_from("ffffffff" * 8, ADDED, DAYS))
-    compact(lake, session=DAY + timedelta(days=7))
+    compact(lake, session=DAY + timedelta(days=COMPACTED))
     engine = QueryEngine(lake)
     assert engine.sql("SELECT count(*) AS n FROM trades").to_arrow()["n"][0].as_py() == DAYS * ROWS + ADDED
     joined = engine.sql(FULL_JOIN, {"before": before})
@@ -87,5 +90,5 @@ def test_a_small_change_of_a_large_table_costs_a_tenth_of_a_full_join(tmp_path: 
     seconds = best(lambda: engine.diff("trades", before).summary)
     print(f"diff {seconds:.2f} s, bars {bars:.2f} s, full join {full:.2f} s; {diff.summary}")  # noqa: T201
     assert (diff.summary.added, diff.summary.removed, diff.summary.changed) == (ADDED, 0, 0)
-    assert (diff.summary.files_compared, diff.summary.files_shared) == (3, DAYS - 1)
+    assert (diff.summary.files_compared, diff.summary.files_shared) == (4, DAYS - 1)
     assert seconds < full / 10
