@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
@@ -35,7 +36,6 @@ BESIDE = (REJECTED, GAPS.name)
 
 BATCH = "batch"
 """The key of a commit's extra facts: batch id, schema ids, event-time watermark."""
-
 
 Parts = dict[Partition, list[pl.DataFrame]]
 """Runs of messages (source_offset, raw) by partition."""
@@ -268,8 +268,8 @@ def _nbytes(run: pl.DataFrame) -> int:
 
 
 def _watermark(found: Mapping[str, Read]) -> datetime | None:
-    latest = [each.rows["ts_event"].max() for each in found.values() if len(each.rows)]
-    return max(latest, default=None)  # type: ignore[type-var, return-value]
+    latest: list[Any] = [each.rows["ts_event"].max() for each in found.values() if len(each.rows)]
+    return max(latest, default=None)
 
 
 def _facts(found: Mapping[str, Read]) -> str:
