@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from confluent_kafka import Producer
 
 from k2kernel import wire
 from k2kernel.errors import InvalidParameter, StreamFault
@@ -318,6 +319,38 @@ def test_a_topic_that_was_made_anew_is_not_read_on(feed: Feed) -> None:
     with pytest.raises(StreamFault, match="It was made anew"):
         feed.bench.trades(tail=True)
     assert feed.sequences() == list(range(30))
+
+
+def test_a_stream_that_fails_in_its_thread_says_so_at_once(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
+    feed.publish(10)
+    feed.spoil([b"noise"])
+    stream = feed.bench.stream([feed.topic], bad="suspend", seconds=0.1).start()
+    wait_for(lambda: "failed" in repr(stream))
+    assert "is not framed" in caplog.text
+    with pytest.raises(StreamFault, match="is not framed"):
+        stream.stop()
+    assert feed.sequences() == []
+
+
+def test_offsets_that_have_no_message_are_left_out(feed: Feed) -> None:
+    """A transaction ends with a marker, which has an offset of its own."""
+    feed.publish(30)
+    with wire.Registry(feed.services.registry_url) as registry:
+        number = registry.register(feed.topic, TRADES.avro)
+    values = wire.encode(TRADES.avro, trades(range(30, 60)), number)
+    _, first = held(feed.services.bootstrap, [feed.topic])[feed.topic, 0]
+    raw = Producer({"bootstrap.servers": feed.services.bootstrap, "transactional.id": feed.asset_class})
+    raw.init_transactions()
+    for part in (values[:10], values[10:20], values[20:]):
+        raw.begin_transaction()
+        for value in part:
+            raw.produce(feed.topic, value, partition=0)
+        raw.commit_transaction()
+    feed.bench.stream([feed.topic]).run(until_end=True)
+    asked = "SELECT source_offset FROM trades_raw WHERE sequence >= 30 ORDER BY sequence"
+    found = feed.bench.sql(asked).to_arrow()[0].to_pylist()
+    assert found == [first + at + at // 10 for at in range(30)]
+    assert feed.sequences() == list(range(60))
 
 
 def test_what_is_missing_is_said(feed: Feed) -> None:

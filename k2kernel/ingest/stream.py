@@ -128,6 +128,7 @@ class Stream:
 
     def __repr__(self) -> str:
         state = "stopped" if self._stopped.is_set() else "running" if self._thread else "ready"
+        state = "failed" if self._failure is not None else state
         return f"Stream({state}, {self.done})"
 
     @property
@@ -156,6 +157,7 @@ class Stream:
         try:
             self.run()
         except BaseException as exc:  # noqa: BLE001 - `stop` raises it
+            _LOG.error("ended: %s", exc)
             self._failure = exc
 
     def run(
