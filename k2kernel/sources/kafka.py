@@ -80,7 +80,7 @@ def _runs(messages: list[Message]) -> Iterator[_Run]:
 
 
 def _run(part: list[Message]) -> _Run:
-    """Messages of one partition. Offsets rise: where the last one is as far on as there are messages, none misses."""
+    """Messages of one partition. Offsets rise: where the last is as far on as there are messages, none is missing."""
     from confluent_kafka import Message
 
     first, last = part[0].offset() or 0, part[-1].offset() or 0
