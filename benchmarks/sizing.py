@@ -26,12 +26,12 @@ BYTES_A_ROW = 13.5
 FILE_BYTES, FILE_BYTES_A_ROW = 5_000, 15.0
 """The file of one commit: its footer, and rows that have fewer neighbours to be packed with."""
 
-ROWS_A_CORE_S, START_S = 450_000, 1.5
+ROWS_A_CORE_S, START_S = 300_000, 1.5
 """Rows of CSV that a second of one processor loads, and the seconds of one that starting takes."""
 
 TIMES_A_COPY = 2.1
-"""The processor time of a load to that of DuckDB sorting the same CSV into one Parquet file: machines differ, and one
-by the hour, this does not.
+"""The processor time of a load to that of DuckDB sorting the same CSV into one Parquet file: processors differ,
+and one does by the hour; this hardly does.
 """
 
 LOAD_MB, BUFFER_KB_A_ROW = 820, 0.55
