@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from confluent_kafka import Producer
 
 from k2kernel import wire
 from k2kernel.errors import InvalidParameter, StreamFault
-from k2kernel.ingest.deliver import Delivery
+from k2kernel.ingest.deliver import Batch, Delivery, read_parts
 from k2kernel.ingest.letters import Retried
 from k2kernel.metrics import METRICS
 from k2kernel.schemas import QUOTES, TRADES
@@ -302,6 +303,22 @@ def test_members_of_a_group_come_and_go(feed: Feed) -> None:
     wait_for(lambda: len(feed.sequences()) == feed.sent and len(feed.bench.dead_letters().all()) == len(feed.bad))
     assert second.stop().messages > 0
     feed.check()
+
+
+def test_what_was_decoded_of_a_partition_that_went_elsewhere_is_forgotten(feed: Feed) -> None:
+    """Its other member has those rows now: to commit them here, too, would double them."""
+    batch = Batch()
+    with wire.Registry(feed.services.registry_url) as registry, ThreadPoolExecutor(1) as pool:
+        number = registry.register(feed.topic, TRADES.avro)
+        for partition in range(2):
+            values = wire.encode(TRADES.avro, trades(range(10 * partition, 10 * partition + 10)), number)
+            run = pl.DataFrame({"source_offset": range(10), "raw": values})
+            batch.add((feed.topic, partition), run)
+        batch.read_ahead(lambda parts: pool.submit(read_parts, parts, registry))
+        assert batch.found()["trades"].rows["sequence"].to_list() == [*range(20)]
+        assert batch.drop((feed.topic, 0)) == 10
+        batch.read_ahead(lambda parts: pool.submit(read_parts, parts, registry))
+        assert batch.found()["trades"].rows["sequence"].to_list() == [*range(10, 20)]
 
 
 def test_a_topic_that_was_made_anew_is_not_read_on(feed: Feed) -> None:
