@@ -6,16 +6,20 @@ Styles stand in the elements themselves, so that a table looks the same in a cel
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from datetime import datetime
 from decimal import Decimal
 from html import escape
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-T = TypeVar("T", bound="DataclassInstance")
+class Dataclass(Protocol):
+    """An instance of any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+T = TypeVar("T", bound=Dataclass)
 
 
 class Markup(str):
@@ -58,7 +62,7 @@ class Listing(list[T]):
 _NOTHING: tuple[object, ...] = (None, "", (), [], {})
 
 
-def facts(record: DataclassInstance) -> dict[str, object]:
+def facts(record: Dataclass) -> dict[str, object]:
     """The fields of a dataclass by name."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
