@@ -105,7 +105,7 @@ def watch(kind, real):
         return found
     return call
 lake.catalog.commit_table = watch("commit", lake.catalog.commit_table)
-Writer._copy = watch("write", Writer._copy)
+Writer._store = watch("write", Writer._store)
 from k2kernel.lake.local_io import LocalFileIO
 LocalFileIO.delete = watch("delete", LocalFileIO.delete)
 lake.maintenance.compact("trades")

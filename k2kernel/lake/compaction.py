@@ -129,7 +129,7 @@ class Compaction:
             paths = [stack.enter_context(readable(table.io, file.path)) for file in group.files if not _deleted(file)]
             text, values = self._sorted(table, paths, list(frames)), {"paths": paths} if paths else {}
             for file in self.writer.write_run(
-                table, self.name, text, values=values, frames=frames, session=group.session, rows=self.rows
+                table, text, values=values, frames=frames, session=group.session, rows=self.rows
             ):
                 written.append(file.path)
                 rows += file.rows

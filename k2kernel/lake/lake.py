@@ -26,7 +26,7 @@ from k2kernel.lake.repeats import Repeats
 from k2kernel.lake.replacing import Replacement
 from k2kernel.lake.rollback import Rollback, publish, roll, sources_only_in, undo_tag
 from k2kernel.lake.turns import Turns
-from k2kernel.lake.write import DataFile, FieldIds, Writer, field_ids, storing
+from k2kernel.lake.write import DataFile, Writer, storing
 from k2kernel.schemas import TABLES, declared
 from k2kernel.times import AsOf, from_ns
 
@@ -82,10 +82,6 @@ class Lake:
         if known is None or location is None or known.metadata_location != location:
             known = self._tables[name] = load_table(self.catalog, name, self.settings)
         return Table(known.name(), known.metadata, known.metadata_location, known.io, self.catalog)
-
-    def field_ids(self, name: str) -> FieldIds:
-        """Column name to field id in the Iceberg table; of a list also the id of its element."""
-        return field_ids(self.table(name).schema())
 
     def head(self, name: str) -> int | None:
         """The snapshot id of main, or None where nothing was committed yet."""
@@ -305,7 +301,7 @@ class Lake:
 
     def widen(self, name: str, columns: Mapping[str, str]) -> None:
         """Give a table optional columns beside the contract's, by name and type; those that it has are left."""
-        if not columns.keys() <= self.field_ids(name).keys():
+        if not columns.keys() <= set(self.table(name).schema().column_names):
             commit.attempt(name, lambda: add_columns(self.table(name), columns))
 
     def discard(self, paths: Iterable[str]) -> None:

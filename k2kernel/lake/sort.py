@@ -12,21 +12,28 @@ _BITS = 62
 """Of a number that keys are packed into; the sign is left out, and no sum of parts can reach it."""
 
 
-def sort(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
-    """`frame` in the order of `keys`, nulls first, rows with equal keys in the order in which they were."""
-    varying = [frame[key] for key in keys if key in frame.columns and not constant(frame[key])]
+def order(frame: pl.DataFrame, keys: Sequence[str]) -> pl.Series | None:
+    """The numbers of the rows in the order of `keys`, nulls first, rows with equal keys in the order in which they are;
+    None where all are in order.
+    """
+    import polars as pl
+
+    varying = [frame[key] for key in keys if key in frame.columns and not _constant(frame[key])]
     packed = list(_packed([_physical(key) for key in varying]))
     if _in_order(packed):
-        return frame
-    helpers = {f"__{number}": key for number, key in enumerate(packed)}
-    first, *others = helpers
-    done = frame.with_columns(**helpers).sort(first, maintain_order=True)
-    if others and not _in_order([done[name] for name in helpers]):
-        done = done.sort(*helpers, maintain_order=True)
-    return done.drop(*helpers)
+        return None
+    helpers = pl.DataFrame({f"{number}": key for number, key in enumerate(packed)})
+    found = _sorted(helpers[:, :1])
+    return found if _in_order([key.gather(found) for key in helpers]) else _sorted(helpers)
 
 
-def constant(series: pl.Series) -> bool:
+def _sorted(keys: pl.DataFrame) -> pl.Series:
+    import polars as pl
+
+    return keys.select(pl.arg_sort_by(keys.columns, maintain_order=True)).to_series()
+
+
+def _constant(series: pl.Series) -> bool:
     """True where every value is the same, or all are null."""
     if series.null_count():
         return series.null_count() == len(series)

@@ -1,4 +1,4 @@
-"""Data files: a frame is sorted by Polars and written by DuckDB with the field ids of the Iceberg table."""
+"""Data files: a frame is sorted by Polars and written by Arrow with the field ids of the Iceberg table."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.errors import InvalidParameter, StorageFault, UnsupportedTable
 from k2kernel.lake import object_store
+from k2kernel.lake.encoding import LAYOUT, encodings
 from k2kernel.lake.local_io import local_path
-from k2kernel.lake.sort import constant, sort
+from k2kernel.lake.sort import order
 from k2kernel.metrics import METRICS
 from k2kernel.schemas import Table as Contract
 from k2kernel.schemas import declared
@@ -32,11 +34,6 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
     from k2kernel.config import Settings
-
-FieldIds = dict[str, "int | FieldIds"]
-"""Column name to Iceberg field id; of a list, to the ids of the list and of its `element`."""
-
-_FRAME = "frame"
 
 _OWN = {
     "string": "VARCHAR",
@@ -59,19 +56,6 @@ class DataFile:
     nbytes: int
 
 
-def field_ids(schema: Schema) -> FieldIds:
-    """The field ids of an Iceberg schema, as DuckDB's COPY wants them."""
-    from pyiceberg.types import ListType
-
-    ids: FieldIds = {}
-    for column in schema.fields:
-        if isinstance(column.field_type, ListType):
-            ids[column.name] = {"__duckdb_field_id": column.field_id, "element": column.field_type.element_id}
-        else:
-            ids[column.name] = column.field_id
-    return ids
-
-
 def own_columns(table: Table, contract: Contract) -> dict[str, str]:
     """The columns that a table has beside the contract's, with DuckDB's names of their types; UnsupportedTable where
     one is of another type than a message may bring.
@@ -92,15 +76,14 @@ def by_field_id(table: Table, contract: Contract) -> str:
     """
     columns = []
     own = own_columns(table, contract)
-    for name, known in field_ids(table.schema()).items():
-        number = known["__duckdb_field_id"] if isinstance(known, dict) else known
-        kind = contract[name].duckdb if name in contract else own[name]
-        columns.append(f"{number}: {{'name': '{name}', 'type': '{kind}', 'default_value': NULL}}")
+    for column in table.schema().fields:
+        kind = contract[column.name].duckdb if column.name in contract else own[column.name]
+        columns.append(f"{column.field_id}: {{'name': '{column.name}', 'type': '{kind}', 'default_value': NULL}}")
     return f"read_parquet($paths, schema=MAP {{{', '.join(columns)}}}, hive_partitioning=false)"
 
 
 class Writer:
-    """Writes data files through one DuckDB connection."""
+    """Writes data files; what is read for them, one DuckDB connection reads."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -113,18 +96,15 @@ class Writer:
         InvalidParameter where a required column has nulls or rows of a partitioned table have no session.
         """
         _check(name, frame, session)
-        location, own = _new_location(table, session), own_columns(table, declared(name))
-        own = {column: kind for column, kind in own.items() if column in frame.columns}
-        with self.cursor() as cursor:
-            varying, fixed = _split(frame.select(*own, *declared(name).names))
-            cursor.register(_FRAME, self._batches(sort(varying, declared(name).sort)))
-            nbytes = self._copy(cursor, _selection(name, fixed, own), fixed, table, location)
-        return DataFile(location, frame.height, nbytes)
+        location, contract = _new_location(table, session), declared(name)
+        own = [column for column in own_columns(table, contract) if column in frame.columns]
+        rows = frame.select(*contract.names, *own).rechunk()
+        parts = _in_order(rows, contract.sort, self._settings.row_group_rows)
+        return DataFile(location, frame.height, self._store(table, location, parts))
 
     def write_run(
         self,
         table: Table,
-        name: str,
         text: str,
         *,
         values: dict[str, Any],
@@ -133,23 +113,21 @@ class Writer:
         rows: int,
     ) -> Iterator[DataFile]:
         """Write what a query (over `values` and `frames`) gives, which is in order, as files of at most `rows`."""
-        with self.cursor() as reading, self.cursor() as writing:
+        with self.cursor() as reading:
             for frame in frames:
                 reading.register(frame, frames[frame].to_arrow())
             found = reading.sql(text, params=values).to_arrow_reader(self._settings.row_group_rows)
             for part in _parts(found, rows):
                 location = _new_location(table, session)
-                writing.register(_FRAME, part)
-                own = own_columns(table, declared(name))
-                nbytes = self._copy(writing, _selection(name, (), own), {}, table, location)
-                yield DataFile(location, part.num_rows, nbytes)
+                yield DataFile(location, part.num_rows, self._store(table, location, [part]))
 
     def restamp(self, table: Table, path: str, ts_ingest: datetime) -> str:
         """Write the data file at `path` again with another `ts_ingest`, and return where."""
         location = f"{path.rpartition('/')[0]}/{uuid.uuid4()}.parquet"
         query = "SELECT * REPLACE ($stamp::TIMESTAMPTZ AS ts_ingest) FROM read_parquet($path, hive_partitioning=false)"
-        with self.cursor() as cursor, readable(table.io, path) as source:
-            self._copy(cursor, query, {"stamp": ts_ingest.isoformat(), "path": source}, table, location)
+        with self.cursor() as reading, readable(table.io, path) as source:
+            found = reading.sql(query, params={"stamp": ts_ingest.isoformat(), "path": source})
+            self._store(table, location, _parts(found.to_arrow_reader(rows := self._settings.row_group_rows), rows))
         return location
 
     def close(self) -> None:
@@ -158,12 +136,6 @@ class Writer:
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
-
-    def _batches(self, frame: pl.DataFrame) -> pa.Table:
-        """The frame in pieces of a row group, which DuckDB takes in much faster than one long piece."""
-        import pyarrow as pa
-
-        return pa.Table.from_batches(frame.to_arrow().to_batches(max_chunksize=self._settings.row_group_rows))
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the writer's DuckDB."""
@@ -185,21 +157,37 @@ class Writer:
         connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = true")
         return connection
 
-    def _copy(
-        self, cursor: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any], table: Table, location: str
-    ) -> int:
-        columns = cursor.sql(query, params=values or None).columns
-        ids = {column: known for column, known in field_ids(table.schema()).items() if column in columns}
-        options = (
-            f"FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {self._settings.row_group_rows}, "
-            f"FIELD_IDS {_duckdb_struct(ids)}"
-        )
+    def _store(self, table: Table, location: str, parts: Iterable[pa.Table]) -> int:
+        """Write the rows of `parts` to a new file, whose size in bytes is returned."""
         with storing(location), _writable(table.io, location) as target:
-            cursor.execute(f"COPY ({query}) TO $copy_to ({options})", {**values, "copy_to": target})
+            _write(table.schema(), target, parts, self._settings.row_group_rows)
             nbytes = Path(target).stat().st_size
         METRICS.written_files.inc()
         METRICS.written_bytes.inc(nbytes)
         return nbytes
+
+
+def _write(schema: Schema, target: str, parts: Iterable[pa.Table], row_group_rows: int) -> None:
+    """Write a Parquet file at the path `target`, its columns in the order of `schema`."""
+    import pyarrow.parquet as pq
+    from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+    parts = iter(parts)
+    first = next(parts)
+    kinds = schema_to_pyarrow(schema.select(*first.column_names))
+    with pq.ParquetWriter(target, kinds, **LAYOUT, **encodings(first)) as file:
+        for part in chain([first], parts):
+            file.write_table(part.select(kinds.names).cast(kinds), row_group_rows)
+
+
+def _in_order(frame: pl.DataFrame, keys: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    """The rows in the order of `keys`, so many at a time: a sorted copy of all would take as much memory again."""
+    import polars as pl
+
+    found = order(frame, keys)
+    for start in range(0, len(frame), rows):
+        part = frame.slice(start, rows) if found is None else frame[found.slice(start, rows)]
+        yield part.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _parts(found: pa.RecordBatchReader, rows: int) -> Iterator[pa.Table]:
@@ -228,7 +216,7 @@ def storing(location: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise StorageFault(location, exc.strerror or str(exc)) from exc
+        raise StorageFault(location, os.strerror(exc.errno) if exc.errno else str(exc)) from exc
     except duckdb.IOException as exc:
         code = re.search(r'"errno":"(\d+)"', str(exc))
         raise StorageFault(location, os.strerror(int(code[1])) if code else str(exc)) from exc
@@ -248,37 +236,6 @@ def _check(name: str, frame: pl.DataFrame, session: date | None) -> None:
         raise InvalidParameter("session", session, f"{name} is partitioned by {table.partition or 'nothing'}")
 
 
-def _split(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The columns that vary, at least one, and the value of each that does not: DuckDB needs only the one."""
-    import polars as pl
-
-    scalars = (pl.String, pl.Date, pl.Datetime)
-    columns = (column for column in frame.get_columns()[:-1] if column.dtype in scalars or column.null_count())
-    fixed = {column.name: column[0] for column in columns if constant(column)}
-    return frame.drop(*fixed), fixed
-
-
-def _selection(name: str, fixed: Collection[str], own: Mapping[str, str]) -> str:
-    """Every column in order, cast to the type of the contract, and the table's own ones; the values of `fixed` are
-    bound by their names.
-    """
-    kinds = {column.name: column.duckdb for column in declared(name).columns} | dict(own)
-    columns = (
-        f"CAST({f'${column}' if column in fixed else _quoted(column)} AS {kind}) AS {_quoted(column)}"
-        for column, kind in kinds.items()
-    )
-    return f"SELECT {', '.join(columns)} FROM {_FRAME}"
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'
-
-
-def _duckdb_struct(ids: FieldIds) -> str:
-    parts = (f'"{name}": {_duckdb_struct(to) if isinstance(to, dict) else to}' for name, to in ids.items())
-    return "{" + ", ".join(parts) + "}"
-
-
 def _new_location(table: Table, session: date | None) -> str:
     folder = f"{table.location()}/data" + (f"/session={session.isoformat()}" if session else "")
     return f"{folder}/{uuid.uuid4()}.parquet"
@@ -295,7 +252,11 @@ def _writable(io: FileIO, location: str) -> Iterator[str]:
     if is_local(location):
         path = local_path(location)
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield str(path)
+        try:
+            yield str(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.parquet"

@@ -64,16 +64,17 @@ class _Run:
             self.offsets = [*ours, *theirs]
 
 
-def _runs(messages: list[Message]) -> Iterator[_Run]:
+def _runs(messages: list[Message], one_topic: bool) -> Iterator[_Run]:
     """Messages as runs of one partition; by mapped methods, as this is done for millions of them."""
     from confluent_kafka import Message
 
-    topics, numbers = list(map(Message.topic, messages)), list(map(Message.partition, messages))
-    if len({*numbers}) == 1 == len({*topics}):
+    numbers = list(map(Message.partition, messages))
+    names = numbers if one_topic else list(map(Message.topic, messages))
+    if len({*numbers}) == 1 == len({*names}):
         yield _run(messages)
         return
     start = 0
-    for _, same in groupby(zip(topics, numbers, strict=True)):
+    for _, same in groupby(zip(names, numbers, strict=True)):
         part = messages[start : start + sum(1 for _ in same)]
         start += len(part)
         yield _run(part)
@@ -116,7 +117,7 @@ class KafkaSource:
         self._ends: dict[Partition, int] = {}
         self._seen: dict[Partition, int] = {}
         self._known: dict[str, list[int]] = {}
-        self._alone = False
+        self._alone = self._one_topic = False
         self._client = _client(
             {
                 "bootstrap.servers": bootstrap,
@@ -139,6 +140,7 @@ class KafkaSource:
 
     def __enter__(self) -> Self:
         topics = self._topics()
+        self._one_topic = len(topics) == 1
         if self._group is not None:
             self._client.subscribe(
                 topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -159,7 +161,7 @@ class KafkaSource:
         left = min(most, _AT_ONCE)
         while left and (messages := self._client.consume(min(left, _AT_A_TIME), 0 if runs else seconds)):
             left -= len(messages)
-            for run in _runs(self._without_events(messages)):
+            for run in _runs(self._without_events(messages), self._one_topic):
                 if runs and runs[-1].at == run.at:
                     runs[-1].extend(run)
                 else:
