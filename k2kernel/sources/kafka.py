@@ -32,6 +32,9 @@ _AT_ONCE, _AT_A_TIME = 20_000, 250
 whole process whenever some hundreds of objects have come and not gone, which took more time than all else here.
 """
 
+_AHEAD = 200_000
+"""Messages that the client keeps ready; each takes some hundreds of bytes beside its own there."""
+
 _TRANSIENT = {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MAX_POLL_EXCEEDED"}
 """Errors that the client recovers from by itself."""
 
@@ -131,7 +134,8 @@ class KafkaSource:
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": int(session_timeout * 1_000),
                 "queued.max.messages.kbytes": buffer_kbytes,
-                "queued.min.messages": 1_000_000,
+                "queued.min.messages": _AHEAD,
+                "fetch.queue.backoff.ms": 10,
                 "fetch.max.bytes": 32 * 1024 * 1024,
                 "max.partition.fetch.bytes": 4 * 1024 * 1024,
                 "fetch.wait.max.ms": 100,
