@@ -151,7 +151,7 @@ class UnknownReference(NotFound):
     def __init__(self, table: str, reference: object, known: str, problem: str = "") -> None:
         self.table, self.reference, self.known = table, reference, known
         what = problem or f"as_of={str(reference)!r} names no snapshot, tag, branch or pin of {table}"
-        super().__init__(what, f"It has: {known}")
+        super().__init__(what, f"It has: {known}" if known else "")
 
 
 class ExpiredReference(UnknownReference):

@@ -223,7 +223,7 @@ def test_what_cannot_be_joined_says_why(bench: k2.Workbench) -> None:
         ({"by": ()}, "by="),
         ({"by": "isin"}, "left=.*no column 'isin'"),
         ({"suffix": ""}, "suffix=''"),
-        ({"on": "ts_recv"}, "1 rows of right have no such time.*on='ts_event'"),
+        ({"on": "ts_recv"}, "is missing in 1 row of right.*on='ts_event'"),
     ):
         refused(bench, trade, quote, match, **words)
     refused(bench, trade, quote.drop("symbol"), "right=.*no column 'symbol'")

@@ -161,7 +161,7 @@ def test_the_time_bar_pins_everything_to_a_state(
     opened(page, server, f"venue={venue}&symbol={symbols[0]}&session={day}&as_of={stop}")
     shows(page, then)
     page.get_by_text("Time travel", exact=True).click()
-    page.get_by_text("1 rows added, 0 removed, 0 changed").wait_for()
+    page.get_by_text("1 row added, 0 removed, 0 changed").wait_for()
 
 
 def test_a_click_on_a_trade_shows_its_line_and_file(page: Page, server: Server, bench: k2.Workbench) -> None:

@@ -305,3 +305,14 @@ def test_the_examples_of_the_readme_run(server: Server) -> None:
     for line in re.findall(r'^curl .*"localhost:8000(/\S*)"', text, flags=re.MULTILINE):
         with server.client().stream("GET", line) as answer:
             assert answer.status_code == 200, line
+
+
+def test_a_word_or_a_route_that_is_none_says_what_is_meant(client: httpx.Client) -> None:
+    asked = client.get("/v1/bars", params={"symbol": "BHP", "interval": "1m"})
+    posted = client.post("/v1/aggregations", json={"symbol": ["BHP"], "intervall": "1m"})
+    assert (asked.status_code, posted.status_code) == (422, 422)
+    meant = "is no word of this route. Did you mean {}? /docs lists them"
+    assert {"parameter": "symbol", "problem": meant.format("symbols")} in asked.json()["errors"]
+    assert {"parameter": "intervall", "problem": meant.format("interval")} in posted.json()["errors"]
+    lost = client.get("/v1/summary")
+    assert (lost.status_code, lost.json()["detail"]) == (404, "There is no such route; /docs lists them.")

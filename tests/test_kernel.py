@@ -228,7 +228,7 @@ def test_a_load_shows_its_progress(cells: Kernel) -> None:
     assert ran.status == "ok", ran.error
     assert any("application/vnd.jupyter.widget-view+json" in output["data"] for output in ran.outputs)
     assert "loading more.csv" in ran.plain
-    assert "trades: 1 rows" in ran.html
+    assert "trades: 1 row" in ran.html
     shown(cells, "import k2kernel\nbench = k2kernel.connect()\nbench.rollback('trades', bench.snapshots()[1].id)")
 
 

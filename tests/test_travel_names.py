@@ -153,7 +153,7 @@ def test_a_rollback_is_undone_by_a_rollback(lake: Lake, wb: Workbench) -> None:
     done = wb.rollback("trades", "eod")
     assert (done.before, done.after, done.rows_before, done.rows_after) == (second, first, 3, 1)
     assert (done.removed, done.returned, done.undo) == (("b.csv",), (), f"before-rollback-{second}")
-    assert str(done).startswith(f"trades went from {second} (3 rows) to {first} (1 rows) without b.csv; the state")
+    assert str(done).startswith(f"trades went from {second} (3 rows) to {first} (1 row) without b.csv; the state")
     assert count(wb) == 1
     again = wb.rollback("trades", done.undo)
     assert (again.after, again.removed, again.returned) == (second, (), ("b.csv",))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from k2kernel.errors import K2Error, LakeNotFound
+from k2kernel.errors import K2Error, LakeNotFound, counted
 
 if TYPE_CHECKING:
     from k2kernel.workbench import Workbench
@@ -52,8 +52,8 @@ def _lake(bench: Workbench) -> Iterator[_Finding]:
     try:
         lake = bench.lake
         for row in bench.stats().to_arrow().to_pylist():
-            detail = f"{row['rows']:,} rows in {row['files']:,} files, snapshot {row['snapshot_id'] or 'none'}"
-            yield _Finding("ok", f"table {row['table']}", detail)
+            held = f"{counted(row['rows'], 'row')} in {counted(row['files'], 'file')}"
+            yield _Finding("ok", f"table {row['table']}", f"{held}, snapshot {row['snapshot_id'] or 'none'}")
         yield _Finding("ok", "warehouse", lake.settings.warehouse_path)
     except LakeNotFound as exc:
         yield _Finding("--", "lake", str(exc))

@@ -105,7 +105,7 @@ def _from_path(value: Value, context: Context) -> str:
     found = re.search(str(value.path), context.place)
     remedy = f"Give --{value.option}" if value.option else "Rename the file, or change the profile"
     if found is None or not found.groups():
-        raise FileFault(context.place, f"its path does not match {value.path!r}", remedy)
+        raise FileFault(context.place, f"its path does not match '{value.path}'", remedy)
     text = str(found.group(1))
     if value.lookup:
         key = pl.select(_cleaned(pl.lit(text), value, context)).item()

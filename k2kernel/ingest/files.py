@@ -17,7 +17,7 @@ import polars as pl
 
 from k2kernel import schemas
 from k2kernel.decode import Decoded, Decoder
-from k2kernel.errors import CommitConflict, FileFault, InvalidParameter, one_of
+from k2kernel.errors import CommitConflict, FileFault, InvalidParameter, counted, one_of
 from k2kernel.ingest.known import ACCOUNT, REJECTED, TABLES, Loads, Options, Part, by_path, look_up
 from k2kernel.ingest.lookups import resolve
 from k2kernel.ingest.measured import measured
@@ -230,7 +230,7 @@ class _Ingest:
 
     def _nothing(self, part: Part, account: Account) -> FileFault:
         counts = [f"{count:,} {kind}" for kind, count in account.skipped.items()]
-        facts = [f"{account.lines:,} lines", *([f"skipped: {', '.join(counts)}"] if counts else [])]
+        facts = [counted(account.lines, "line"), *([f"skipped: {', '.join(counts)}"] if counts else [])]
         first = self.first_rejects.get(part.digest.sha256)
         return FileFault(
             part.member.name,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from k2kernel.decode import Decoder
-from k2kernel.errors import FileFault
+from k2kernel.errors import FileFault, counted
 from k2kernel.html import Spoken
 from k2kernel.ingest.files import sizes_of
 from k2kernel.ingest.known import Options
@@ -32,7 +32,7 @@ class Sent(Spoken):
     published: Published = field(default_factory=Published)
 
     def __str__(self) -> str:
-        told = [f"{self.lines:,} lines", str(self.published)]
+        told = [counted(self.lines, "line"), str(self.published)]
         told += [f"{count:,} {kind} skipped" for kind, count in self.skipped.items()]
         told += [f"{self.rejected:,} rejected"] if self.rejected else []
         return f"{self.file}: {'; '.join(told)}"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from k2kernel.errors import counted
 from k2kernel.html import table
 
 
@@ -140,7 +141,7 @@ class Receipt:
         parts = [f"{name}: {_rows(part)}" for name, part in self.tables.items()]
         parts += [f"skipped {count:,} {kind}" for kind, count in self.skipped.items()]
         parts += [f"rejected {self.rejected:,} (see dead_letter)"] if self.rejected else []
-        return "; ".join(parts or ["no rows"]) + f" ({self.lines:,} lines in {self.seconds:.1f} s)"
+        return "; ".join(parts or ["no rows"]) + f" ({counted(self.lines, 'line')} in {self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:
         headings = ["table", "rows added", "there already", "snapshot"]
@@ -152,7 +153,7 @@ class Receipt:
 
 
 def _rows(part: TableReceipt) -> str:
-    texts = [f"{part.rows:,} rows"] if part.rows or not part.duplicate else []
+    texts = [counted(part.rows, "row")] if part.rows or not part.duplicate else []
     texts += [f"{part.duplicate:,} there already"] if part.duplicate else []
     return ", ".join(texts)
 

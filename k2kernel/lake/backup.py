@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import FileFault, InvalidParameter, UnknownReference, UnsupportedTable
+from k2kernel.errors import FileFault, InvalidParameter, UnknownReference, UnsupportedTable, counted
 from k2kernel.lake import commit, offsets
 from k2kernel.lake.history import LOG, log_entries, log_frame
 from k2kernel.lake.provenance import COMMIT_KEY, PARENT_KEY, Provenance
@@ -45,7 +45,7 @@ class Exported:
     nbytes: int
 
     def __str__(self) -> str:
-        counts = f"{self.rows:,} rows in {self.files:,} files, {self.nbytes:,} bytes"
+        counts = f"{counted(self.rows, 'row')} in {counted(self.files, 'file')}, {self.nbytes:,} bytes"
         return f"{self.table} at {self.snapshot_id}: {counts} in {self.folder}"
 
 
@@ -59,7 +59,8 @@ class Restored:
     file: str
 
     def __str__(self) -> str:
-        return f"{self.table}: {self.rows:,} rows; snapshot {self.ids[0]} is {self.ids[1]} here (kept in {self.file})"
+        became = f"snapshot {self.ids[0]} is {self.ids[1]} here (kept in {self.file})"
+        return f"{self.table}: {counted(self.rows, 'row')}; {became}"
 
 
 def export(lake: Lake, name: str, snapshot_id: int | None, folder: Path) -> Exported:

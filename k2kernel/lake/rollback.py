@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import CommitConflict, InvalidParameter, UnknownReference, listed
+from k2kernel.errors import CommitConflict, InvalidParameter, UnknownReference, counted, listed
 from k2kernel.html import Spoken
 from k2kernel.lake import refs
 from k2kernel.lake.snapshots import MAIN, ancestors, head, known
@@ -38,8 +38,8 @@ class Rollback(Spoken):
     def __str__(self) -> str:
         if self.undo is None:
             return f"{self.table} stands at {self.after} already; nothing changed"
-        parts = [f"{self.table} went from {self.before} ({self.rows_before:,} rows)"]
-        parts += [f"to {self.after} ({self.rows_after:,} rows)"]
+        parts = [f"{self.table} went from {self.before} ({counted(self.rows_before, 'row')})"]
+        parts += [f"to {self.after} ({counted(self.rows_after, 'row')})"]
         parts += [f"without {listed(self.removed)}"] if self.removed else []
         parts += [f"with {listed(self.returned)} again"] if self.returned else []
         return f"{' '.join(parts)}; the state before is {self.undo}"

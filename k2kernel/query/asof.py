@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from k2kernel.errors import InvalidParameter, listed, one_of
+from k2kernel.errors import InvalidParameter, counted, listed, one_of
 from k2kernel.query.nbbo import nbbo, nbbo_columns
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def instants(frame: pl.DataFrame, on: str, which: str) -> pl.Series:
     found = frame.select(pl.coalesce(parts).cast(pl.Int64).alias("k2_ns")).to_series()
     if found.null_count():
         remedy = "Leave those rows out" + (", or join on='ts_event'" if on == "ts_recv" else "")
-        raise InvalidParameter("on", on, f"{found.null_count()} rows of {which} have no such time", remedy)
+        raise InvalidParameter("on", on, f"is missing in {counted(found.null_count(), 'row')} of {which}", remedy)
     return found
 
 

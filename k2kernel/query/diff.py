@@ -14,7 +14,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from k2kernel.cached import cached_property
-from k2kernel.errors import InvalidParameter
+from k2kernel.errors import InvalidParameter, counted
 from k2kernel.query.connection import Database, Query, identifier
 from k2kernel.query.intervals import Interval, parse_interval
 from k2kernel.query.order import TOTAL_ORDER
@@ -60,7 +60,7 @@ class DiffSummary:
     files_shared: int
 
     def __str__(self) -> str:
-        rows = f"{self.added:,} rows added, {self.removed:,} removed, {self.changed:,} changed"
+        rows = f"{counted(self.added, 'row')} added, {self.removed:,} removed, {self.changed:,} changed"
         files = f"{self.files_compared:,} files compared, {self.files_shared:,} in both"
         where = f" in {self.symbols:,} symbols and {self.sessions:,} sessions" if self.symbols else ""
         return f"{self.table} from {self.a_id} to {self.b_id}: {rows}{where} ({files})"

@@ -15,6 +15,7 @@ from k2kernel.errors import (
     InvalidPosition,
     UnknownReference,
     UnknownSymbol,
+    counted,
     listed,
     one_of,
 )
@@ -222,7 +223,7 @@ class ReplayEngine:
             rows = Scan(scan.pinned, scan.files, scan.undoing, ("ts_recv", "ts_recv_ns", "conditions"))
             text = f"SELECT count(*) AS n FROM {rows.relation(plan.raw, values.bind)} WHERE {where}"
             if count := self._database.arrow(query(text, values, rows))["n"][0].as_py():
-                problem = f"{count} rows of {kind} have no capture time"
+                problem = f"is missing in {counted(count, 'row')} of {kind}"
                 raise InvalidParameter("order_by", "ts_recv", problem, "Use order_by='ts_event', or leave them out")
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from k2kernel.errors import K2Error
+from k2kernel.errors import K2Error, counted
 from k2kernel.html import table
 from k2kernel.schemas import TABLES
 from k2kernel.times import to_ns
@@ -83,7 +83,8 @@ class TimeTravel(OnPage):
         """The stops up to the chosen one."""
         upto = self.stops[: self._slider.value + 1]
         lines = (
-            f"{stop.label}: {stop.table} {stop.snapshot.operation}, {stop.snapshot.rows_added:,} rows" for stop in upto
+            f"{stop.label}: {stop.table} {stop.snapshot.operation}, {counted(stop.snapshot.rows_added, 'row')}"
+            for stop in upto
         )
         return "\n".join([f"{len(upto)} states (UTC)", *lines])
 
@@ -139,7 +140,7 @@ def _facts(stop: Stop, view: View) -> str:
         for name, found in view.states.items()
         if found is not None
     ]
-    what = f"{stop.table}: {state.operation}, {state.rows_added:,} rows"
+    what = f"{stop.table}: {state.operation}, {counted(state.rows_added, 'row')}"
     named = f" · {', '.join(stop.names)}" if stop.names else ""
     shown = [(name, str(found), f"{total or 0:,}", source.rpartition("/")[2]) for name, found, total, source in rows]
     heads = ["table", "snapshot that is read", "rows", "brought by this commit from"]

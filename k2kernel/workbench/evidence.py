@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2kernel.cached import cached_property
 from k2kernel.eligibility import policies
-from k2kernel.errors import FileFault, InvalidParameter, K2Error
+from k2kernel.errors import FileFault, InvalidParameter, K2Error, counted
 from k2kernel.html import record, states
 from k2kernel.sinks import encode
 from k2kernel.workbench.asked import from_json, to_json
@@ -49,7 +49,7 @@ class Evidence:
     bench: Reads
 
     def __str__(self) -> str:
-        return f"{self.rows:,} rows in {self.folder}, seal {self.seal}"
+        return f"{counted(self.rows, 'row')} in {self.folder}, seal {self.seal}"
 
     def __repr__(self) -> str:
         return f"Evidence({self})"

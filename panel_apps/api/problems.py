@@ -112,14 +112,29 @@ async def _refused(_: Request, exc: Exception) -> JSONResponse:
 async def _http_error(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101
     status = exc.status_code if exc.status_code in _TITLES else 400
-    return problem(status, _TITLES[status].lower().replace(" ", "-"), str(exc.detail), exc.headers)
+    detail = "There is no such route; /docs lists them." if exc.detail == "Not Found" else str(exc.detail)
+    return problem(status, _TITLES[status].lower().replace(" ", "-"), detail, exc.headers)
 
 
-async def _invalid(_: Request, exc: Exception) -> JSONResponse:
+async def _invalid(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)  # noqa: S101
     found = [{"parameter": ".".join(map(str, each["loc"][1:])), "problem": each["msg"]} for each in exc.errors()[:20]]
+    for told, each in zip(found, exc.errors(), strict=False):
+        if each["type"] == "extra_forbidden":
+            known = _words(request, in_body=each["loc"][0] == "body")
+            told["problem"] = f"is no word of this route. {errors.meant(told['parameter'], known)}/docs lists them"
     detail = "; ".join(f"{each['parameter']}: {each['problem']}" for each in found)
     return problem(422, "invalid-request", detail, errors=found)
+
+
+def _words(request: Request, *, in_body: bool) -> list[str]:
+    """The words that the route of a request takes, by its own description."""
+    described = request.app.openapi()
+    route = described["paths"].get(request.scope["route"].path, {}).get(request.method.lower(), {})
+    if not in_body:
+        return [each["name"] for each in route.get("parameters", ()) if each["in"] == "query"]
+    body = route["requestBody"]["content"]["application/json"]["schema"]
+    return list(described["components"]["schemas"][body["$ref"].rpartition("/")[2]]["properties"])
 
 
 async def _unexpected(_: Request, exc: Exception) -> JSONResponse:

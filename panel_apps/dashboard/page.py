@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import panel as pn
 import pyarrow as pa
 
-from k2kernel.errors import K2Error
+from k2kernel.errors import K2Error, counted
 from panel_apps.dashboard import looks
 from panel_apps.dashboard.state import State
 from panel_apps.dashboard.store import Desk, Row
@@ -110,7 +110,7 @@ class Origin:
         facts = [
             ("file", trace.file),
             ("place", f"line or offset {trace.source_offset:,}"),
-            ("load", f"{trace.rows:,} rows, {trace.rejected:,} rejected, by {trace.profile or 'a stream'}"),
+            ("load", f"{counted(trace.rows, 'row')}, {trace.rejected:,} rejected, by {trace.profile or 'a stream'}"),
             ("committed", f"{looks.clock(trace.committed_at, 'UTC', day=True)} UTC as {trace.snapshot_id}"),
             *(
                 (name, looks.text(row[name]))
