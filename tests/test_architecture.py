@@ -99,6 +99,7 @@ HOMES = {
     "pyarrow": {
         "cli",
         "decode",
+        "lake.encoding",
         "lake.object_store",
         "lake.write",
         "magics",
