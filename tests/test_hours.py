@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import exchange_calendars
 import polars as pl
 import pytest
 
 from k2kernel.calendars import opening_hours, trading, unsure, venue, venues
+from k2kernel.calendars.hours import _calendar
 from k2kernel.errors import InvalidParameter
 from tests.support import ROOT
 
@@ -231,7 +234,6 @@ def test_intervals_leave_breaks_out_and_take_auctions_in() -> None:
 
 def test_every_calendar_that_a_shipped_venue_names_exists() -> None:
     named = {entry.calendar for entry in venues().values() if entry.calendar}
-    import exchange_calendars
 
     assert named <= set(exchange_calendars.get_calendar_names())
 
@@ -250,3 +252,11 @@ def test_the_shipped_file_explains_every_setting() -> None:
     text = (ROOT / "k2kernel/venues.toml").read_text(encoding="utf-8")
     used = {key for entry in tomllib.loads(text).values() for key in entry}
     assert all(f"\n#   {key} " in text for key in used)
+
+
+def test_calendars_are_made_by_several_threads_without_a_warning() -> None:
+    """Warnings are errors here, and what silences them is one switch for all threads."""
+    _calendar.cache_clear()
+    names = ("XBUE", "XWBO", "XOSL", "XHEL", "XDUB", "XPRA", "XBUD", "XWAR")
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(_calendar, names))

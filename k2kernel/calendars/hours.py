@@ -6,6 +6,7 @@ days are sessions. Everything else follows from the venue's line: its `hours`, o
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -209,6 +210,9 @@ class _Calendar:
         return tuple(found[-1] for found in rules if found and found[-1] is not None)
 
 
+_MAKING = threading.Lock()
+
+
 @cache
 def _calendar(name: str) -> _Calendar | None:
     """A calendar for all years that it covers; None where the library cannot make it, as with some under new pandas."""
@@ -216,7 +220,8 @@ def _calendar(name: str) -> _Calendar | None:
 
     if name not in exchange_calendars.get_calendar_names(include_aliases=False):
         raise InvalidParameter("calendar", name, "is not in exchange_calendars", "Correct it in venues.toml")
-    with warnings.catch_warnings():
+    # What warns is set for all threads: one that leaves would put back what another has just turned off.
+    with _MAKING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it uses what newer releases of pandas call deprecated
         try:
             bounds = exchange_calendars.get_calendar(name)
