@@ -24,6 +24,9 @@ SIDES = ("buy", "sell")
 STATUSES = ("cancelled", "superseded", "cancel", "correction", "order_cancel")
 CLOCKS = ("venue", "recv")
 
+DECIMAL_END = 10**18
+"""The least number of 10^-8 that a decimal(18, 8) has no digits for."""
+
 RECEIVED = ("ts_ingest", "source", "source_offset")
 """The columns that say how a row came into a table: who puts it there fills them."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -22,9 +23,10 @@ from hypothesis import strategies as st
 from pyiceberg.types import ListType
 
 from k2kernel.config import Settings
-from k2kernel.errors import InvalidParameter, LakeNotFound, UnknownTable
+from k2kernel.errors import InvalidParameter, LakeNotFound, UnknownTable, UnsupportedTable
 from k2kernel.lake import FileSet, Lake, LakeFile, Provenance
 from k2kernel.lake.files import Recent
+from k2kernel.lake.local_io import local_path
 from k2kernel.lake.sort import order
 from k2kernel.schemas import TABLES
 from tests.lake_frames import DAY, OPEN, came_from, frame, load, new_lake, rows_of, settings, trades
@@ -160,6 +162,40 @@ def test_keys_that_share_a_number_sort_as_they_do_apart(rows: list[dict[str, Any
     kinds = {"text": pl.String(), "small": pl.Int8(), "when": pl.Datetime("us"), "one": pl.Int64(), "two": pl.Int64()}
     frame = pl.DataFrame(rows, schema=kinds | {"exact": pl.Decimal(18, 8)}).with_row_index("at")
     assert sort(frame, keys)["at"].to_list() == frame.sort(keys, maintain_order=True)["at"].to_list()
+
+
+def test_a_number_of_too_many_digits_is_refused(lake: Lake) -> None:
+    """Its file would have another one: 8 bytes hold the units of 10^-8, and of 19 digits not all."""
+    units = b"".join(number.to_bytes(16, "little") for number in (10**18 - 1, 10**18))
+    exact = pa.Array.from_buffers(pa.decimal128(18, 8), 2, [None, pa.py_buffer(units)])
+    rows = trades(2, "a").with_columns(pl.Series("price", pl.from_arrow(exact)))
+    with pytest.raises(InvalidParameter, match=r"frame=\['price'\]: has more than 18 digits"):
+        lake.write("trades", rows, DAY)
+    written = lake.write("trades", rows.head(1), DAY)
+    assert pl.read_parquet(written.path)["price"].to_list() == [Decimal("9999999999.99999999")]
+
+
+def test_a_table_that_has_lost_a_column_says_so(lake: Lake) -> None:
+    load(lake, "a")
+    with lake.table("trades").update_schema(allow_incompatible_changes=True) as change:
+        change.rename_column("side", "direction")
+    with pytest.raises(UnsupportedTable, match="has no column side any more"):
+        load(lake, "b", minute=1)
+    assert lake.files("trades", lake.head("trades")).rows == 10
+
+
+def test_rows_of_another_program_that_lack_a_value_are_not_compacted(lake: Lake) -> None:
+    for minute, name in enumerate("ab"):
+        load(lake, name, minute=minute)
+    path = local_path(lake.files("trades", lake.head("trades")).files[0].path)
+    rows = pq.read_table(path, partitioning=None)
+    at, old = rows.schema.get_field_index("clock"), rows.schema.field("clock")
+    without = pa.field("clock", old.type, nullable=True, metadata=old.metadata)
+    pq.write_table(rows.set_column(at, without, pa.nulls(len(rows), old.type)), path)
+    before = sorted(path.parent.iterdir())
+    with pytest.raises(UnsupportedTable, match=r"do not fit its columns .*'clock'.*Correct them"):
+        lake.maintenance.compact("trades")
+    assert sorted(path.parent.iterdir()) == before, "nothing half-written is left"
 
 
 def test_statistics_reach_the_file_set(lake: Lake) -> None:

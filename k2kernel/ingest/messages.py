@@ -15,7 +15,6 @@ from k2kernel.wire.decode import schema_id
 from k2kernel.wire.encode import HEADER
 
 _ALLOWED = {"side": schemas.SIDES, "status": schemas.STATUSES, "clock": schemas.CLOCKS}
-_MOST_DIGITS = 10**18
 _MORE: dict[pl.DataType, str] = {
     pl.String(): "string",
     pl.Int64(): "int64",
@@ -170,7 +169,7 @@ def _breaks(table: schemas.Table, name: str, frame: pl.DataFrame) -> Iterator[tu
         cast = pl.col(name).cast(kind, strict=False)
         yield f"{name} does not fit {column.type}", cast.is_null() & pl.col(name).is_not_null()
     elif isinstance(kind, pl.Decimal):
-        yield f"{name} has more than 18 digits", pl.col(name).to_physical().abs() >= _MOST_DIGITS
+        yield f"{name} has more than 18 digits", pl.col(name).to_physical().abs() >= schemas.DECIMAL_END
     if name in _ALLOWED:
         yield f"{name} is none of {', '.join(_ALLOWED[name])}", ~pl.col(name).is_in(list(_ALLOWED[name]))
     if name in ("symbol", "venue"):

@@ -92,7 +92,7 @@ def describe_files(table: Table, paths: Sequence[str]) -> list[DataFile]:
 
 
 def _lenient(metadata: TableMetadata) -> TableMetadata:
-    """The metadata with every column nullable: files that others wrote, or an exported state has, may be optional."""
+    """The metadata with every column nullable, as columns are in files of other programs and in older ones of ours."""
     from pyiceberg.schema import Schema
 
     schema = metadata.schema()

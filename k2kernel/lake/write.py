@@ -22,15 +22,14 @@ from k2kernel.lake.encoding import LAYOUT, encodings
 from k2kernel.lake.local_io import local_path
 from k2kernel.lake.sort import order
 from k2kernel.metrics import METRICS
+from k2kernel.schemas import DECIMAL_END, declared
 from k2kernel.schemas import Table as Contract
-from k2kernel.schemas import declared
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
     import pyarrow as pa
     from pyiceberg.io import FileIO
-    from pyiceberg.schema import Schema
     from pyiceberg.table import Table
 
     from k2kernel.config import Settings
@@ -58,9 +57,13 @@ class DataFile:
 
 def own_columns(table: Table, contract: Contract) -> dict[str, str]:
     """The columns that a table has beside the contract's, with DuckDB's names of their types; UnsupportedTable where
-    one is of another type than a message may bring.
+    one is of another type than a message may bring, or one of the contract's is gone.
     """
     found = {}
+    gone = [name for name in contract.names if name not in table.schema().column_names]
+    if gone:
+        problem = f"has no column {', '.join(gone)} any more: another program dropped or renamed it"
+        raise UnsupportedTable(contract.name, problem, "Give it back its name, or roll that change back")
     for column in table.schema().fields:
         if column.name not in contract:
             if str(column.field_type) not in _OWN:
@@ -99,7 +102,7 @@ class Writer:
         location, contract = _new_location(table, session), declared(name)
         own = [column for column in own_columns(table, contract) if column in frame.columns]
         rows = frame.select(*contract.names, *own).rechunk()
-        parts = _in_order(rows, contract.sort, self._settings.row_group_rows)
+        parts = _sorted(rows, contract.sort, self._settings.row_group_rows)
         return DataFile(location, frame.height, self._store(table, location, parts))
 
     def write_run(
@@ -125,9 +128,10 @@ class Writer:
         """Write the data file at `path` again with another `ts_ingest`, and return where."""
         location = f"{path.rpartition('/')[0]}/{uuid.uuid4()}.parquet"
         query = "SELECT * REPLACE ($stamp::TIMESTAMPTZ AS ts_ingest) FROM read_parquet($path, hive_partitioning=false)"
+        rows = self._settings.row_group_rows
         with self.cursor() as reading, readable(table.io, path) as source:
             found = reading.sql(query, params={"stamp": ts_ingest.isoformat(), "path": source})
-            self._store(table, location, _parts(found.to_arrow_reader(rows := self._settings.row_group_rows), rows))
+            self._store(table, location, _parts(found.to_arrow_reader(rows), rows))
         return location
 
     def close(self) -> None:
@@ -160,27 +164,36 @@ class Writer:
     def _store(self, table: Table, location: str, parts: Iterable[pa.Table]) -> int:
         """Write the rows of `parts` to a new file, whose size in bytes is returned."""
         with storing(location), _writable(table.io, location) as target:
-            _write(table.schema(), target, parts, self._settings.row_group_rows)
+            _write(table, target, parts, self._settings.row_group_rows)
             nbytes = Path(target).stat().st_size
         METRICS.written_files.inc()
         METRICS.written_bytes.inc(nbytes)
         return nbytes
 
 
-def _write(schema: Schema, target: str, parts: Iterable[pa.Table], row_group_rows: int) -> None:
-    """Write a Parquet file at the path `target`, its columns in the order of `schema`."""
+def _write(table: Table, target: str, parts: Iterable[pa.Table], row_group_rows: int) -> None:
+    """Write a Parquet file at the path `target`, its columns in the order of the table. UnsupportedTable where rows do
+    not fit it, such as those of another program without a value that must be there.
+    """
     import pyarrow.parquet as pq
     from pyiceberg.io.pyarrow import schema_to_pyarrow
 
     parts = iter(parts)
     first = next(parts)
-    kinds = schema_to_pyarrow(schema.select(*first.column_names))
+    kinds = schema_to_pyarrow(table.schema().select(*first.column_names))
     with pq.ParquetWriter(target, kinds, **LAYOUT, **encodings(first)) as file:
         for part in chain([first], parts):
-            file.write_table(part.select(kinds.names).cast(kinds), row_group_rows)
+            try:
+                fitting = part.select(kinds.names).cast(kinds)
+            except ValueError as exc:
+                problem = f"has rows that do not fit its columns ({exc})"
+                raise UnsupportedTable(
+                    table.name()[-1], problem, "Correct them with the program that wrote them"
+                ) from exc
+            file.write_table(fitting, row_group_rows)
 
 
-def _in_order(frame: pl.DataFrame, keys: Sequence[str], rows: int) -> Iterator[pa.Table]:
+def _sorted(frame: pl.DataFrame, keys: Sequence[str], rows: int) -> Iterator[pa.Table]:
     """The rows in the order of `keys`, so many at a time: a sorted copy of all would take as much memory again."""
     import polars as pl
 
@@ -223,6 +236,8 @@ def storing(location: str) -> Iterator[None]:
 
 
 def _check(name: str, frame: pl.DataFrame, session: date | None) -> None:
+    import polars as pl
+
     table = declared(name)
     if frame.is_empty():
         raise InvalidParameter("frame", frame.shape, "has no rows", "There is nothing to write")
@@ -232,6 +247,11 @@ def _check(name: str, frame: pl.DataFrame, session: date | None) -> None:
     nulls = frame.select(column.name for column in table.columns if column.required).null_count().row(0, named=True)
     if any(nulls.values()):
         raise InvalidParameter("frame", [column for column, count in nulls.items() if count], "has nulls")
+    exact = [column.name for column in table.columns if column.type == "decimal"]
+    most = frame.select(pl.col(exact).to_physical().abs().max()).row(0, named=True) if exact else {}
+    beyond = [name for name, value in most.items() if value is not None and value >= DECIMAL_END]
+    if beyond:
+        raise InvalidParameter("frame", beyond, "has more than 18 digits")
     if (session is None) != (table.partition is None):
         raise InvalidParameter("session", session, f"{name} is partitioned by {table.partition or 'nothing'}")
 
