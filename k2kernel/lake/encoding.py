@@ -17,7 +17,7 @@ LAYOUT: dict[str, Any] = {
 """What is the same for every file."""
 
 _SAMPLE = 4_096
-"""First rows that show whether the values of a column repeat."""
+"""Rows, as far from each other as may be, that show whether the values of a column repeat."""
 
 
 def encodings(rows: pa.Table) -> dict[str, Any]:
@@ -26,7 +26,10 @@ def encodings(rows: pa.Table) -> dict[str, Any]:
     Numbers and times are kept by their differences. Texts and prices are looked up in a dictionary where they repeat;
     where hardly two are the same, prices are kept by their differences too, and texts by their lengths.
     """
-    chosen = {name: _encoding(rows[name].slice(0, _SAMPLE)) for name in rows.column_names}
+    import pyarrow as pa
+
+    sample = rows.take(pa.array(range(0, len(rows), max(1, len(rows) // _SAMPLE))))
+    chosen = {name: _encoding(sample[name]) for name in rows.column_names}
     paths = {field.name: _path(field) for field in rows.schema}
     return {
         "use_dictionary": [paths[name] for name, encoding in chosen.items() if encoding is None],
