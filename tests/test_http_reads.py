@@ -316,3 +316,15 @@ def test_a_word_or_a_route_that_is_none_says_what_is_meant(client: httpx.Client)
     assert {"parameter": "intervall", "problem": meant.format("interval")} in posted.json()["errors"]
     lost = client.get("/v1/summary")
     assert (lost.status_code, lost.json()["detail"]) == (404, "There is no such route; /docs lists them.")
+
+
+def test_every_route_refuses_a_word_that_it_has_not(client: httpx.Client) -> None:
+    described = client.get("/openapi.json").json()["paths"]
+    asked = [(method, path) for path, methods in described.items() if path.startswith("/v1/") for method in methods]
+    assert len(asked) > 14
+    for method, path in asked:
+        place = path.format(symbol="BHP", date="2024-03-05", snapshot_id="1")
+        given = {"params": {"colour": "red"}} if method == "get" else {"json": {"colour": "red"}}
+        answer = client.request(method, place, **given)  # type: ignore[arg-type]
+        told = {each["parameter"]: each["problem"] for each in answer.json()["errors"]}
+        assert (answer.status_code, told["colour"]) == (422, "is no word of this route. /docs lists them"), path

@@ -118,23 +118,25 @@ async def _http_error(_: Request, exc: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)  # noqa: S101
-    found = [{"parameter": ".".join(map(str, each["loc"][1:])), "problem": each["msg"]} for each in exc.errors()[:20]]
-    for told, each in zip(found, exc.errors(), strict=False):
-        if each["type"] == "extra_forbidden":
-            known = _words(request, in_body=each["loc"][0] == "body")
-            told["problem"] = f"is no word of this route. {errors.meant(told['parameter'], known)}/docs lists them"
+    found = [_told(request, each) for each in exc.errors()[:20]]
     detail = "; ".join(f"{each['parameter']}: {each['problem']}" for each in found)
     return problem(422, "invalid-request", detail, errors=found)
 
 
-def _words(request: Request, *, in_body: bool) -> list[str]:
-    """The words that the route of a request takes, by its own description."""
-    described = request.app.openapi()
-    route = described["paths"].get(request.scope["route"].path, {}).get(request.method.lower(), {})
-    if not in_body:
-        return [each["name"] for each in route.get("parameters", ()) if each["in"] == "query"]
-    body = route["requestBody"]["content"]["application/json"]["schema"]
-    return list(described["components"]["schemas"][body["$ref"].rpartition("/")[2]]["properties"])
+def _told(request: Request, error: Mapping[str, Any]) -> dict[str, str]:
+    """One thing that is wrong with a request."""
+    name = ".".join(map(str, error["loc"][1:]))
+    if error["type"] != "extra_forbidden":
+        return {"parameter": name, "problem": error["msg"]}
+    near = errors.meant(name, _words(request))
+    return {"parameter": name, "problem": f"is no word of this route. {near}/docs lists them"}
+
+
+def _words(request: Request) -> set[str]:
+    """The words that the route of a request takes, in its URL or its body."""
+    dependant = request.scope["route"].dependant
+    fields = [*dependant.query_params, *dependant.body_params]
+    return {word for field in fields for word in field.field_info.annotation.model_fields}
 
 
 async def _unexpected(_: Request, exc: Exception) -> JSONResponse:
