@@ -6,7 +6,9 @@ import os
 import pickle
 import re
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,8 +17,11 @@ from pathlib import Path
 import pytest
 
 import k2kernel as k2
+from k2kernel import profiles
 from k2kernel.config import Settings
 from k2kernel.errors import AlreadyIngested, CommitConflict, FileFault, InvalidParameter
+from k2kernel.ingest import Options
+from k2kernel.ingest.workers import _CODE
 from k2kernel.lake import Lake
 from k2kernel.metrics import METRICS
 from k2kernel.sample import generate
@@ -211,3 +216,16 @@ def test_workers_end_with_the_ingest_and_leave_nothing(
     k2.connect(job.home).orphans("trades", older_than="0s", dry_run=False)
     assert_no_orphans(Lake.open(Settings(home=job.home)))
     assert job.again() == right
+
+
+def test_a_worker_ends_with_an_ingest_that_dies_in_the_middle_of_a_word(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        worker = subprocess.Popen([sys.executable, "-c", _CODE, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    given = Settings(home=tmp_path / ".k2"), profiles.load("k2-trades"), Options({})
+    with ours:
+        ours.sendall(pickle.dumps(given) + pickle.dumps((tmp_path / "a.csv", None))[:-5])
+    try:
+        assert worker.wait(20) == 0
+    finally:
+        worker.kill()

@@ -124,7 +124,7 @@ def work(descriptor: int) -> None:
     with suppress(KeyboardInterrupt), socket.socket(fileno=descriptor) as end, end.makefile("rwb") as pipe:
 
         def listen() -> None:
-            with suppress(EOFError, OSError):
+            with suppress(EOFError, OSError, pickle.UnpicklingError):
                 while True:
                     asked.put(pickle.load(pipe))  # noqa: S301 - as below
             os.kill(os.getpid(), signal.SIGINT)
