@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,8 @@ def produce(
     wanted = ingest.Options(options or {}, max_rejects=max_rejects)
     bar = ingest.ProgressBar() if progress is True else nullcontext(progress or ingest.silent)
     with bar as tell, open_producer(settings, **words) as producer:
-        return [publish_file(lake, settings.home, path, profile, producer, wanted, tell) for path in files]
+        publish = partial(publish_file, lake, settings.home, options=wanted, progress=tell)
+        return [publish(path, profile, producer) for path in files]
 
 
 def resend(settings: Settings, files: Iterable[Path], *, progress: bool | Progress = False) -> Published:

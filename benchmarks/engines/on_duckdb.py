@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,17 @@ class _DuckDB(Engine):
     """The statements that both share."""
 
     packages = ("duckdb",)
-    trades: str
 
     def __init__(self, store: Path) -> None:
         super().__init__(store)
         self._connection = self._connected()
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET enable_progress_bar = false")
+
+    @property
+    @abstractmethod
+    def trades(self) -> str:
+        """Where the rows are, as SQL reads it."""
 
     def _connected(self) -> duckdb.DuckDBPyConnection:
         return duckdb.connect()
@@ -98,7 +103,7 @@ class OnParquet(_DuckDB):
     """Files without a catalog: an append is one more of them."""
 
     @property
-    def trades(self) -> str:  # type: ignore[override]
+    def trades(self) -> str:
         """Its sessions are told from the folders, so that those not asked for are not opened."""
         return f"read_parquet('{self.store}/*/*.parquet', hive_partitioning = true)"
 
@@ -112,7 +117,10 @@ class OnParquet(_DuckDB):
 class OwnFile(_DuckDB):
     """A table of DuckDB; each append is a transaction."""
 
-    trades = "trades"
+    @property
+    def trades(self) -> str:
+        """A table of the database."""
+        return "trades"
 
     def _connected(self) -> duckdb.DuckDBPyConnection:
         return duckdb.connect(self.store / "trades.duckdb")

@@ -211,6 +211,7 @@ class _Calendar:
 
 
 _MAKING = threading.Lock()
+"""What warns is set for all threads: one that leaves would put back what another has just turned off."""
 
 
 @cache
@@ -220,7 +221,6 @@ def _calendar(name: str) -> _Calendar | None:
 
     if name not in exchange_calendars.get_calendar_names(include_aliases=False):
         raise InvalidParameter("calendar", name, "is not in exchange_calendars", "Correct it in venues.toml")
-    # What warns is set for all threads: one that leaves would put back what another has just turned off.
     with _MAKING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it uses what newer releases of pandas call deprecated
         try:

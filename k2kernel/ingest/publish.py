@@ -38,12 +38,13 @@ class Sent(Spoken):
         return f"{self.file}: {'; '.join(told)}"
 
 
-def publish_file(  # noqa: PLR0917 - as ingest_file, with where to
+def publish_file(
     lake: Lake | None,
     home: Path,
     path: str | Path,
     profile: Profile,
     producer: Producer,
+    *,
     options: Options,
     progress: Progress = silent,
 ) -> Sent:

@@ -98,7 +98,7 @@ class KafkaSource:
 
     `starts` is asked for the first offset of each partition that this consumer gets (None: the oldest there is).
     With a `group` the partitions are shared with its other members, and `lost` is told of those that go elsewhere;
-    without one, this consumer reads them all. At most `buffer_kbytes` of messages are fetched in advance.
+    without one, this consumer reads them all.
     """
 
     def __init__(
@@ -109,8 +109,6 @@ class KafkaSource:
         lost: Callable[[Sequence[Partition]], object],
         *,
         group: str | None = None,
-        buffer_kbytes: int = 65_536,
-        session_timeout: float = 10.0,
     ) -> None:
         self._given, self._starts, self._lost, self._group = topics, starts, lost, group
         self._bootstrap = bootstrap
@@ -132,8 +130,8 @@ class KafkaSource:
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": int(session_timeout * 1_000),
-                "queued.max.messages.kbytes": buffer_kbytes,
+                "session.timeout.ms": 10_000,
+                "queued.max.messages.kbytes": 64 * 1024,
                 "queued.min.messages": _AHEAD,
                 "fetch.queue.backoff.ms": 10,
                 "fetch.max.bytes": 32 * 1024 * 1024,
