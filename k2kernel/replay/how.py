@@ -39,19 +39,25 @@ class Ran:
 @dataclass(slots=True)
 class Mark:
     """How far the consumer is: it has the rows of `chunk` before `upto`, of which those from `start` on are not
-    counted yet. Before the chunk it was at `since`.
+    counted yet. Before the chunk it was at `since`: a place, or a row of another chunk.
     """
 
-    since: Since
+    since: Since | tuple[Chunk | Whole, int]
     chunk: Chunk | Whole | None = None
     start: int = 0
     upto: int = 0
 
+    def before(self, chunk: Chunk | Whole) -> Mark:
+        """The mark of a consumer that gets `chunk` next."""
+        return Mark(self._last(), chunk)
+
     def place(self, clock: str) -> Since:
         """The place after the last row delivered."""
-        if self.chunk is None or not self.upto:
-            return self.since
-        return Since(key=self.chunk.key(self.upto - 1, clock))
+        last = self._last()
+        return last if isinstance(last, Since) else Since(key=last[0].key(last[1], clock))
+
+    def _last(self) -> Since | tuple[Chunk | Whole, int]:
+        return self.since if self.chunk is None or not self.upto else (self.chunk, self.upto - 1)
 
 
 def parse_speed(value: object) -> float:

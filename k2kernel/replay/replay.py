@@ -360,7 +360,7 @@ class Replay:
         for chunk in shaped:
             at, times = 0, None
             self._settle()
-            self._mark = Mark(self._mark.place(self.plan.order_by), chunk)
+            self._mark = self._mark.before(chunk)
             while at < len(chunk):
                 if self._gate.speed and times is None:
                     times = chunk.times(self.plan.order_by)
