@@ -204,3 +204,30 @@ def test_faults_of_a_whole_file(tmp_path: Path) -> None:
     lookup = "{ path = '([a-z]+)\\.csv', lookup = { table = 'instruments', from = 'vendor_id', to = 'symbol' } }"
     with pytest.raises(FileFault, match=r"'data' is not in instruments\.vendor_id"):
         decode_text(tmp_path, PLAIN.replace('{ constant = "S" }', lookup), "time,price\n2024-03-04T10:00:00Z,1\n")
+
+
+HEADERS = {
+    "an index of pandas": ",time,price\n0,{},1\n",
+    "a delimiter at the end": "time,price,\n{},1,\n",
+    "two without a name": ",time,,price\n0,{},,1\n",
+    "a delimiter in quotes": '"place, code","time",price\nA,{},1\n',
+    "the same name twice": "time,price,price\n{},1,2\n",
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_names_of_a_header_whatever_they_are(tmp_path: Path, kind: str) -> None:
+    toml = PLAIN.replace('table = "trades"', 'table = "trades"\nkeep = ["*"]')
+    text = HEADERS[kind].format("2024-03-04T10:00:00Z")
+    assert decode_text(tmp_path, toml, text.encode()).column("price") == dec("1")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-32-be"])
+def test_a_header_of_another_encoding_says_so(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(FileFault, match=r"its header has zero bytes\. Set file\.encoding"):
+        decode_text(tmp_path, PLAIN, "time,price\n2024-03-04T10:00:00Z,1\n".encode(encoding))
+
+
+def test_lines_that_end_in_carriage_returns_alone_are_said_to(tmp_path: Path) -> None:
+    with pytest.raises(FileFault, match="its lines end in carriage returns alone"):
+        decode_text(tmp_path, PLAIN, b"time,price\r2024-03-04T10:00:00Z,1\r")

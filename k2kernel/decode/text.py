@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv as plain_csv
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -247,14 +248,27 @@ def _names(line: bytes, form: Format, place: str) -> list[str]:
     except UnicodeDecodeError as exc:
         raise FileFault(place, f"its header is not {form.encoding}", "Set file.encoding in the profile") from exc
     text = text.rstrip("\r\n")
-    return _unique([name.strip().strip(form.quote or None) for name in text.split(form.delimiter)])
+    if "\r" in text:
+        raise FileFault(place, "its lines end in carriage returns alone", "Make them line feeds: tr '\\r' '\\n'")
+    if "\0" in text:
+        raise FileFault(place, "its header has zero bytes", "Set file.encoding in the profile, such as utf-16-le")
+    cells = next(
+        plain_csv.reader(
+            [text],
+            delimiter=form.delimiter,
+            quotechar=form.quote or None,
+            quoting=plain_csv.QUOTE_MINIMAL if form.quote else plain_csv.QUOTE_NONE,
+        )
+    )
+    return names_of([name.strip().strip(form.quote or None) for name in cells])
 
 
-def _unique(names: list[str]) -> list[str]:
-    """Repeated names get a number: a, a_2, a_3."""
+def names_of(header: list[str]) -> list[str]:
+    """Repeated names get a number: a, a_2, a_3; empty ones that of their place: column1."""
     counts: dict[str, int] = {}
     result = []
-    for name in names:
+    for number, text in enumerate(header):
+        name = text or f"column{number + 1}"
         counts[name] = counts.get(name, 0) + 1
         result.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
     return result

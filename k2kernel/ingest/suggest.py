@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from k2kernel.decode.parquet import parquet_batches, parquet_columns
+from k2kernel.decode.text import names_of
 from k2kernel.errors import FileFault
 from k2kernel.ingest.draft import draft
 from k2kernel.ingest.recognise import Column
@@ -142,8 +143,8 @@ def _delimited(lines: list[str], form: dict[str, object]) -> Sample:
         remarks.append(
             f"lines such as {delimiter.join(odd[0])!r} have another number of fields: say trailer or comment"
         )
-    header = len(rows) > 1 and not any(map(_like_data, rows[0])) and len(set(rows[0])) == width
-    names = [name.strip() for name in rows.pop(0)] if header else [f"column{n + 1}" for n in range(width)]
+    header = len(rows) > 1 and not any(map(_like_data, rows[0]))
+    names = names_of([name.strip() for name in rows.pop(0)] if header else [""] * width)
     form |= {} if header else {"header": False}
     form["columns"] = names
     columns = [Column(name, [row[n] for row in rows]) for n, name in enumerate(names)]
