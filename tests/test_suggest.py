@@ -87,6 +87,37 @@ def test_parquet_and_other_encodings(tmp_path: Path) -> None:
     assert drafted(tmp_path, path, venue="XSHG", symbol="1").column("price") == dec("1")
 
 
+PRICES = {
+    "zeros behind nine decimals": (",", ["175.200000000", "175.250000000"], ["175.2", "175.25"]),
+    "a comma behind a zero": (";", ["0,125", "0,250"], ["0.125", "0.25"]),
+    "three decimals behind a comma": (";", ["12,345", "12,346"], ["12.345", "12.346"]),
+    "thousands in quotes": (",", ['"12,345"', '"1,002.5"'], ["12345", "1002.5"]),
+    "blanks around": (",", ["   1.5", " 12.5 "], ["1.5", "12.5"]),
+}
+
+
+@pytest.mark.parametrize("kind", PRICES)
+def test_numbers_as_they_are_written(tmp_path: Path, kind: str) -> None:
+    delimiter, texts, numbers = PRICES[kind]
+    lines = [["time", "symbol", "price"], *(["2024-03-04T10:00:00Z", "A", text] for text in texts)]
+    (tmp_path / "x.csv").write_text("".join(delimiter.join(line) + "\n" for line in lines))
+    assert drafted(tmp_path, tmp_path / "x.csv", venue="XASX").column("price") == dec(*numbers)
+
+
+def test_exact_decimals_are_no_printed_floats(tmp_path: Path) -> None:
+    """A tick that a few lines suggest would reject the finer prices of the lines after them."""
+    (tmp_path / "x.csv").write_text("time,symbol,price\n2024-03-04T10:00:00Z,A,175.200000000\n")
+    assert "tick" not in suggest(tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_text("time,symbol,price\n2024-03-04T10:00:00Z,A,175200000000\n")
+    assert "is a scale missing?" in suggest(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("text", ['"[12, 37]"', "\"['12', '37']\"", '"[""12"",""37""]"', '"12,37"', "12;37"])
+def test_conditions_however_they_are_listed(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.csv").write_text(f"time,symbol,price,conditions\n2024-03-04T10:00:00Z,A,1,{text}\n")
+    assert drafted(tmp_path, tmp_path / "x.csv", venue="XASX").column("conditions") == [["12", "37"]]
+
+
 LAYOUTS = {
     "EURUSD-ticks.csv": ("EUR/USD,20240311 14:30:{0:02},1.1{0:04},1.101\n", "quotes ask_px 1.101"),
     "histdata.csv": ("20240311 1430{0:02}000,1.1{0:04},1.1{0:04},0\n", "quotes bid_px 1.10007"),

@@ -13,13 +13,14 @@ from k2kernel.sources import Member
 _NUMBERS = {"trades": ("price", "size"), "quotes": ("bid_px", "ask_px", "bid_sz", "ask_sz")}
 _OTHERS = {"trades": ("sequence", "exec_venue", "trade_id", "status", "corrects"), "quotes": ("sequence", "exec_venue")}
 _EUROPEAN, _THOUSANDS, _COMMA = [["\\.", ""], [",", "."]], [[",", ""]], [[",", "."]]
+_BRACKETS = json.dumps([["[\\[\\]\"']", ""]])
 _SIDES = {"buy": "buy", "b": "buy", "bid": "buy", "sell": "sell", "s": "sell", "ask": "sell", "a": "sell"}
 
 
 def draft(member: Member, form: dict[str, object], columns: list[Column], remarks: list[str]) -> str:
     """The TOML, with a comment wherever something should be checked."""
     found = roles(columns)
-    tables = _tables(found)
+    tables, comma = _tables(found), european(found, form.get("delimiter"))
     if not all(by_name(role, column) for role, column in found.items()):
         remarks = [*remarks, "columns without a telling name were guessed by their values"]
     title = f"{' and '.join(tables)} as in {member.path.name}"
@@ -34,7 +35,7 @@ def draft(member: Member, form: dict[str, object], columns: list[Column], remark
         *_file(form),
     ]
     for table in tables:
-        lines += _route(table, found, columns, among=len(tables) > 1)
+        lines += _route(table, found, columns, comma=comma, among=len(tables) > 1)
     if len(tables) > 1:
         lines += ["", "[skip]", f"kind = {_text(found['kind'].name)}"]
     return "\n".join(lines) + "\n"
@@ -48,9 +49,9 @@ def _tables(found: dict[str, Column]) -> list[str]:
     return ["quotes" if quotes else "trades"]
 
 
-def _route(table: str, found: dict[str, Column], columns: list[Column], *, among: bool) -> list[str]:
+def _route(table: str, found: dict[str, Column], columns: list[Column], *, comma: bool, among: bool) -> list[str]:
     """The lines of one table's route; `among` where rows of the other are in the file, too."""
-    values = _values(found, columns, table)
+    values = _values(found, columns, table, comma=comma)
     used = {column.name for name, column in found.items() if among or name in {*values, "date"}}
     keep = [column.name for column in columns if column.name not in used]
     when = []
@@ -77,15 +78,14 @@ def _file(form: dict[str, object]) -> list[str]:
     return [*rest, "", "[file.columns]", *(f"{_key(name)} = {_text(path)}" for name, path in paths.items())]
 
 
-def _values(found: dict[str, Column], columns: list[Column], table: str) -> dict[str, str]:
+def _values(found: dict[str, Column], columns: list[Column], table: str, *, comma: bool) -> dict[str, str]:
     """Each column of the table and its value in TOML, with a comment where it should be checked."""
-    comma = european(found)
     made = {name: _key_value(name, found) for name in ("symbol", "venue")}
     made |= {name: _time_value(found[name], found) for name in ("ts_event", "ts_recv") if name in found}
     if not found.keys() & {"ts_event", "ts_recv"}:
         made["ts_event"] = f'{{ column = {_text(columns[0].name)}, unit = "ms" }}  # CHECK: no time was found'
     made |= {name: _number_value(found[name], comma=comma) for name in _NUMBERS[table] if name in found}
-    made |= {name: _text(found[name].name) for name in _OTHERS[table] if name in found}
+    made |= {name: _of(found[name]) for name in _OTHERS[table] if name in found}
     if table == "trades" and "side" in found:
         made["side"] = _side_value(found["side"])
     if "conditions" in found:
@@ -95,13 +95,13 @@ def _values(found: dict[str, Column], columns: list[Column], table: str) -> dict
 
 def _key_value(name: str, found: dict[str, Column]) -> str:
     if name in found:
-        return f"{{ option = {_text(name)}, column = {_text(found[name].name)} }}"
+        return _of(found[name], first=f"option = {_text(name)}")
     return f"{{ option = {_text(name)} }}  # not found in the file: give --{name}, or write constant = ... instead"
 
 
 def _time_value(column: Column, found: dict[str, Column]) -> str:
     time = column.time
-    parts, remarks = [f"column = {_text(column.name)}"], []
+    parts, remarks = [], []
     if time is None:
         unit = "s" if any("." in text for text in column.known) else "ms"
         parts.append(f'unit = "{unit}", since = "midnight"')
@@ -114,7 +114,7 @@ def _time_value(column: Column, found: dict[str, Column]) -> str:
         remarks.insert(0, "whose local time it is")
     if time is None or time.dayless:
         parts.append(_day(found.get("date")))
-    return f"{{ {', '.join(parts)} }}" + (f"  # CHECK: {', and '.join(remarks)}" if remarks else "")
+    return _of(column, *parts) + (f"  # CHECK: {', and '.join(remarks)}" if remarks else "")
 
 
 def _day(column: Column | None) -> str:
@@ -126,31 +126,43 @@ def _day(column: Column | None) -> str:
 def _number_value(column: Column, *, comma: bool) -> str:
     if comma or column.style != "plain":
         replace = _EUROPEAN if comma else _THOUSANDS
-        return f"{{ column = {_text(column.name)}, replace = {json.dumps(replace)} }}  # CHECK: the decimal mark"
-    numbers = [found for text in column.known if (found := number(text)) is not None and found.is_finite()]
+        return f"{_of(column, f'replace = {json.dumps(replace)}')}  # CHECK: the decimal mark"
+    numbers = [found.normalize() for text in column.known if (found := number(text)) is not None and found.is_finite()]
+    if any(found.adjusted() > 9 for found in numbers):
+        return f"{_of(column)}  # CHECK: more than 10 digits before the point; is a scale missing?"
     if not any(-int(found.as_tuple().exponent) > 8 for found in numbers):
-        return _text(column.name)
+        return _of(column)
     for places in range(8):
         tick = Decimal(1).scaleb(-places)
         if all(abs(found.quantize(tick) - found) < Decimal("1e-8") for found in numbers):
-            bounds = f'tick = "{tick:f}", max_error = "0.00000001"'
-            return f"{{ column = {_text(column.name)}, {bounds} }}  # CHECK: printed binary floats"
-    return f"{_text(column.name)}  # CHECK: more than 8 decimals; such rows are rejected"
+            bounds = _of(column, f'tick = "{tick:f}"', 'max_error = "0.00000001"')
+            return f"{bounds}  # CHECK: printed binary floats"
+    return f"{_of(column)}  # CHECK: more than 8 decimals; such rows are rejected"
+
+
+def _of(column: Column, *parts: str, first: str = "") -> str:
+    """The value that a column gives: its name alone where nothing more is to be said, without blanks around it."""
+    blanks = ["strip = true"] if any(text != text.strip() for text in column.texts) else []
+    rest = [*parts, *blanks]
+    if not (first or rest):
+        return _text(column.name)
+    return f"{{ {', '.join([*filter(None, [first]), f'column = {_text(column.name)}', *rest])} }}"
 
 
 def _side_value(column: Column) -> str:
     table = {text: _SIDES.get(text.lower(), "") for text in dict.fromkeys(column.known)}
     if set(table) <= {"buy", "sell"}:
-        return _text(column.name)
+        return _of(column)
     entries = ", ".join(f"{_key(text)} = {_text(side)}" for text, side in table.items())
     remark = "  # CHECK: which side each code is of; an empty one is neither" if "" in table.values() else ""
-    return f"{{ column = {_text(column.name)}, map = {{ {entries} }} }}{remark}"
+    return f"{_of(column, f'map = {{ {entries} }}')}{remark}"
 
 
 def _conditions_value(column: Column) -> str:
+    if column.all(r"\[.*\]"):
+        return _of(column, f"replace = {_BRACKETS}", 'split = ","')
     separator = next((each for each in ";|, " if any(each in text for text in column.known)), None)
-    split = f", split = {_text(separator)}" if separator else ""
-    return f"{{ column = {_text(column.name)}{split} }}"
+    return _of(column, *([f"split = {_text(separator)}"] if separator else []))
 
 
 def _key(name: str) -> str:

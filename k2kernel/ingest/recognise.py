@@ -58,7 +58,7 @@ _BETWEEN = ("T", " ", "D", "")
 _ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)"
 _UNITS = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 _NUMBERS = ("price", "size", "bid_px", "ask_px", "bid_sz", "ask_sz")
-_POINT = r"[+-]?\d{1,3}(,\d{3})*(\.\d+)?"
+_POINT = r"[+-]?(0|[1-9]\d{0,2}(,\d{3})*)(\.\d+)?"
 _COMMA = r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?"
 KINDS = {
     "trades": {"trade", "trades", "t"},
@@ -265,6 +265,11 @@ def _few(column: Column) -> bool:
     return 10 * column.distinct <= len(column.known)
 
 
-def european(found: dict[str, Column]) -> bool:
-    """Whether the decimal mark of the numbers is a comma: those of some column can be nothing else."""
-    return any(found[role].style == "comma" for role in _NUMBERS if role in found)
+def european(found: dict[str, Column], delimiter: object) -> bool:
+    """Whether the decimal mark of the numbers is a comma: those of some column can be nothing else; or semicolons are
+    between the fields, commas in some numbers and points in none.
+    """
+    numbers = [found[role] for role in _NUMBERS if role in found and found[role].style]
+    texts = [text for each in numbers for text in each.known]
+    only = any("," in text for text in texts) and not any("." in text for text in texts)
+    return any(each.style == "comma" for each in numbers) or (delimiter == ";" and only)

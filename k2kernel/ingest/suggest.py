@@ -148,7 +148,7 @@ def _delimited(lines: list[str], form: dict[str, object]) -> Sample:
     form |= {} if header else {"header": False}
     form["columns"] = names
     columns = [Column(name, [row[n] for row in rows]) for n, name in enumerate(names)]
-    if any("" in column.texts for column in columns):
+    if any(not text.strip() for column in columns for text in column.texts):
         form["null_if"] = ""
     return Sample(form, columns, remarks)
 
