@@ -118,6 +118,55 @@ def test_conditions_however_they_are_listed(tmp_path: Path, text: str) -> None:
     assert drafted(tmp_path, tmp_path / "x.csv", venue="XASX").column("conditions") == [["12", "37"]]
 
 
+BARS = {
+    "by name": "time,symbol,open,high,low,close,volume\n|2024-03-04T10:{0:02}:00Z,A,1.5,1.6,1.4,1.5,{0}\n",
+    "in brackets": "<TICKER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>\n|A,20240304,10{0:02}00,15,17,14,1{0}\n",
+    "by value": "|17101152000{0:02},68000.01,68010.{0:02},67990.0,68005.{0:02},12.5,17101152599{0:02},85.1,5{0:02}\n",
+}
+
+
+@pytest.mark.parametrize("kind", BARS)
+def test_bars_are_said_to_be_no_ticks(tmp_path: Path, kind: str) -> None:
+    head, _, line = BARS[kind].rpartition("|")
+    (tmp_path / "x.csv").write_text(head + "".join(line.format(number) for number in range(20)))
+    with pytest.raises(FileFault, match=r"holds bars, with .* as open, high, low and close"):
+        suggest(tmp_path / "x.csv")
+
+
+def test_what_cannot_be_read_is_rejected_and_not_left_out(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("symbol,time,price,size\nA,45362.5 Mon,$1.50,1 000\n")
+    text = suggest(tmp_path / "x.csv")
+    for told in ("how '45362.5 Mon' says a time", "'$1.50' is no plain number", "'1 000' is no plain number"):
+        assert f"CHECK: {told}" in text
+    (fault,) = drafted(tmp_path, tmp_path / "x.csv", venue="XASX").rejected
+    for name in ("ts_event", "price", "size"):
+        assert f"{name}: " in fault["reason"]
+
+
+def test_what_was_not_found_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("time,symbol\n2024-03-04T10:00:00Z,A\n")
+    text = suggest(tmp_path / "x.csv")
+    assert "# CHECK: no column of prices was found" in text
+    assert "# CHECK: no column of sizes was found" in text
+
+
+def test_events_that_are_no_trades_are_skipped_and_counted(tmp_path: Path) -> None:
+    rows = "".join(f"2024-03-04T10:00:00Z,{kind},1.5,10\n" for kind in ("TRADE", "BID", "ASK"))
+    (tmp_path / "x.csv").write_text("Time,Type,Value,Size\n" + rows)
+    assert "only rows that are trades by Type are taken" in suggest(tmp_path / "x.csv")
+    done = drafted(tmp_path, tmp_path / "x.csv", symbol="A", venue="XASX")
+    assert done.column("price") == dec("1.5")
+    assert done.skipped == {"BID": 1, "ASK": 1}
+
+
+@pytest.mark.parametrize(
+    "names", ["bids[0].price,asks[0].price,bids[0].amount,asks[0].amount", "bid_px,ask_px,bid_sx,ask_sx"]
+)
+def test_the_best_level_of_a_book(tmp_path: Path, names: str) -> None:
+    (tmp_path / "x.csv").write_text(f"time,symbol,{names}\n2024-03-04T10:00:00Z,A,1.5,1.6,10,20\n")
+    assert drafted(tmp_path, tmp_path / "x.csv", venue="XASX").column("ask_sz", "quotes") == dec("20")
+
+
 LAYOUTS = {
     "EURUSD-ticks.csv": ("EUR/USD,20240311 14:30:{0:02},1.1{0:04},1.101\n", "quotes ask_px 1.101"),
     "histdata.csv": ("20240311 1430{0:02}000,1.1{0:04},1.1{0:04},0\n", "quotes bid_px 1.10007"),

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
-from k2kernel.ingest.recognise import KINDS, Column, by_name, european, number, roles
+from k2kernel.errors import FileFault
+from k2kernel.ingest.recognise import KINDS, Column, bars, by_name, european, mixed, number, roles
 from k2kernel.sources import Member
 
 _NUMBERS = {"trades": ("price", "size"), "quotes": ("bid_px", "ask_px", "bid_sz", "ask_sz")}
@@ -21,8 +22,17 @@ def draft(member: Member, form: dict[str, object], columns: list[Column], remark
     """The TOML, with a comment wherever something should be checked."""
     found = roles(columns)
     tables, comma = _tables(found), european(found, form.get("delimiter"))
+    if tables == ["trades"] and (kind := mixed(columns)) is not None:
+        found["kind"] = kind
+    if len(tables) == 1 and "kind" in found:
+        name = found["kind"].name
+        remarks = [*remarks, f"only rows that are {tables[0]} by {name} are taken, the others are skipped and counted"]
+    if four := bars(columns, found):
+        remedy = "Load the ticks that they were made of: bars are made of trades and quotes"
+        raise FileFault(member.name, f"holds bars, with {', '.join(four)} as open, high, low and close", remedy)
     if not all(by_name(role, column) for role, column in found.items()):
         remarks = [*remarks, "columns without a telling name were guessed by their values"]
+    remarks += [f"no column of {name} was found" for name in _lacking(tables, found)]
     title = f"{' and '.join(tables)} as in {member.path.name}"
     lines = [
         f"# A draft for {member.path.name}, made from its first lines: read it through, then try it with",
@@ -35,8 +45,8 @@ def draft(member: Member, form: dict[str, object], columns: list[Column], remark
         *_file(form),
     ]
     for table in tables:
-        lines += _route(table, found, columns, comma=comma, among=len(tables) > 1)
-    if len(tables) > 1:
+        lines += _route(table, found, columns, comma=comma, among="kind" in found)
+    if "kind" in found:
         lines += ["", "[skip]", f"kind = {_text(found['kind'].name)}"]
     return "\n".join(lines) + "\n"
 
@@ -47,6 +57,15 @@ def _tables(found: dict[str, Column]) -> list[str]:
     if quotes and {"price", "kind"} <= found.keys():
         return ["trades", "quotes"]
     return ["quotes" if quotes else "trades"]
+
+
+def _lacking(tables: list[str], found: dict[str, Column]) -> list[str]:
+    """What rows are hardly good for anything without."""
+    needed = {
+        "trades": {"price": "prices", "size": "sizes"},
+        "quotes": {"bid_sz": "sizes bid", "ask_sz": "sizes asked"},
+    }
+    return [name for table in tables for role, name in needed[table].items() if role not in found]
 
 
 def _route(table: str, found: dict[str, Column], columns: list[Column], *, comma: bool, among: bool) -> list[str]:
@@ -83,7 +102,7 @@ def _values(found: dict[str, Column], columns: list[Column], table: str, *, comm
     made = {name: _key_value(name, found) for name in ("symbol", "venue")}
     made |= {name: _time_value(found[name], found) for name in ("ts_event", "ts_recv") if name in found}
     if not found.keys() & {"ts_event", "ts_recv"}:
-        made["ts_event"] = f'{{ column = {_text(columns[0].name)}, unit = "ms" }}  # CHECK: no time was found'
+        made["ts_event"] = f'{{ column = {_text(columns[0].name)}, layout = "iso8601" }}  # CHECK: no time was found'
     made |= {name: _number_value(found[name], comma=comma) for name in _NUMBERS[table] if name in found}
     made |= {name: _of(found[name]) for name in _OTHERS[table] if name in found}
     if table == "trades" and "side" in found:
@@ -102,6 +121,8 @@ def _key_value(name: str, found: dict[str, Column]) -> str:
 def _time_value(column: Column, found: dict[str, Column]) -> str:
     time = column.time
     parts, remarks = [], []
+    if time is None and not column.all(r"\d{1,8}|\d{1,5}\.\d+"):
+        return _of(column, 'layout = "iso8601"') + f"  # CHECK: how {column.known[0]!r} says a time: its layout or unit"
     if time is None:
         unit = "s" if any("." in text for text in column.known) else "ms"
         parts.append(f'unit = "{unit}", since = "midnight"')
@@ -124,6 +145,8 @@ def _day(column: Column | None) -> str:
 
 
 def _number_value(column: Column, *, comma: bool) -> str:
+    if column.style is None:
+        return f"{_of(column)}  # CHECK: {column.known[0]!r} is no plain number: say replace"
     if comma or column.style != "plain":
         replace = _EUROPEAN if comma else _THOUSANDS
         return f"{_of(column, f'replace = {json.dumps(replace)}')}  # CHECK: the decimal mark"

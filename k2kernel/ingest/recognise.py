@@ -17,12 +17,14 @@ _NAMES = {
     "date": "date tradedate day mddate tradingday",
     "symbol": "symbol sym ticker instrument instrumentname securityid code secid contract product ric isin s",
     "venue": "venue exchange exch mic market",
-    "bid_px": "bidpx bidprice bid bestbid bestbidprice bidpx00 bidprice1 b",
-    "ask_px": "askpx askprice ask bestask bestaskprice askpx00 askprice1 offer offerprice a",
-    "bid_sz": "bidsz bidsize bidqty bidvolume bidamount bidsz00 bidsize1 bidquantity",
-    "ask_sz": "asksz asksize askqty askvolume askamount asksz00 asksize1 askquantity offersize",
+    "bid_px": "bidpx bidprice bid bestbid bestbidprice bidpx00 bidprice1 bids0price b",
+    "ask_px": "askpx askprice ask bestask bestaskprice askpx00 askprice1 asks0price offer offerprice a",
+    "bid_sz": "bidsz bidsize bidqty bidvolume bidamount bidsz00 bidsize1 bidquantity "
+    "bestbidqty bestbidsize bidsx bids0amount",
+    "ask_sz": "asksz asksize askqty askvolume askamount asksz00 asksize1 askquantity "
+    "offersize bestaskqty bestasksize asksx asks0amount",
     "price": "price px tradeprice lastprice last p",
-    "size": "size qty quantity volume tradevolume tradesize tradeqty vol amount q",
+    "size": "size qty quantity volume tradevolume tradesize tradeqty vol amount baseamount lastsize q",
     "side": "side aggressor direction buysell bsflag takerside",
     "trade_id": "tradeid id execid matchid trdmatchid t i",
     "sequence": "sequence seq seqno seqnum sequencenumber tradeseq applseqnum",
@@ -30,7 +32,7 @@ _NAMES = {
     "exec_venue": "execvenue ex exchange",
     "status": "status",
     "corrects": "corrects",
-    "kind": "type eventtype msgtype messagetype recordtype",
+    "kind": "type eventtype msgtype messagetype recordtype ticktype",
 }
 """What a column of the contract is likely to be called by others (letters and digits only), the likeliest first;
 `kind` is the one that tells trades from quotes."""
@@ -179,7 +181,7 @@ def roles(columns: Sequence[Column]) -> dict[str, Column]:
             free = (each for each in columns if each.plain == name and each not in found.values() and _fits(role, each))
             if role not in found and (match := next(free, None)) is not None:
                 found[role] = match
-    for guess in (_times, _prices, _symbol):
+    for guess in (_times, _prices, _symbol, _unreadable):
         found |= guess([column for column in columns if column not in found.values()], found)
     return found
 
@@ -228,7 +230,8 @@ def _rising_in_a_day(column: Column) -> bool:
     if not column.all(r"\d{1,8}|\d{1,5}\.\d+"):
         return False
     numbers = [Decimal(text) for text in column.known]
-    return column.distinct > 1 and numbers == sorted(numbers)
+    day = 86_400 if any("." in text for text in column.known) else 86_400_000
+    return column.distinct > 1 and numbers == sorted(numbers) and numbers[-1] < day
 
 
 def _prices(columns: Sequence[Column], found: dict[str, Column]) -> dict[str, Column]:
@@ -258,7 +261,49 @@ def _symbol(columns: Sequence[Column], found: dict[str, Column]) -> dict[str, Co
     if "symbol" in found:
         return {}
     names = (each for each in columns if each.all(r"(?=.*[A-Z])[A-Z0-9][A-Z0-9._:/=-]+") and _few(each))
-    return dict(zip(("symbol",), names, strict=False))
+    return dict(zip(("symbol",), (each for each in names if not by_name("kind", each)), strict=False))
+
+
+def _unreadable(columns: Sequence[Column], found: dict[str, Column]) -> dict[str, Column]:
+    """Columns that are called times or numbers, hold digits and are neither: their rows are rejected rather than
+    loaded without.
+    """
+    wanted = [] if found.keys() & {"ts_event", "ts_recv"} else ["ts_event"]
+    wanted += [] if found.keys() & {"price", "bid_px"} else ["price", "bid_px", "ask_px"]
+    wanted += [] if found.keys() & {"size", "bid_sz"} else ["size", "bid_sz", "ask_sz"]
+    called = {role: next((each for each in columns if by_name(role, each)), None) for role in wanted}
+    return {role: each for role, each in called.items() if each is not None and each.all(r".*\d.*")}
+
+
+def mixed(columns: Sequence[Column]) -> Column | None:
+    """The column that says which rows are trades, where others are something else, such as bids and asks."""
+    kinds = (each for each in columns if by_name("kind", each))
+    return next((each for each in kinds if 0 < sum(map(_is_trade, each.known)) < len(each.known)), None)
+
+
+def _is_trade(text: str) -> bool:
+    return text.lower() in KINDS["trades"]
+
+
+def bars(columns: Sequence[Column], found: dict[str, Column]) -> list[str]:
+    """The names of the columns of open, high, low and close, where rows are bars; none where one is called a price."""
+    if any(role in found and by_name(role, found[role]) for role in ("price", "bid_px")):
+        return []
+    named = {each.plain: each.name for each in columns}
+    if {"open", "high", "low", "close"} <= named.keys():
+        return [named[name] for name in ("open", "high", "low", "close")]
+    numbers = [each for each in columns if each.style and each.known and not each.date and each.time is None]
+    fours = zip(numbers, numbers[1:], numbers[2:], numbers[3:], strict=False)
+    return next(([each.name for each in four] for four in fours if _like_bars(four)), [])
+
+
+def _like_bars(four: Sequence[Column]) -> bool:
+    """Whether the second is never below the others, the third never above them, and all are of much the same value."""
+    rows = [row for row in zip(*(each.numbers for each in four), strict=False) if None not in row]
+    prices = [[number for number in row if number is not None] for row in rows]
+    bounded = all(row[1] == max(row) and row[2] == min(row) for row in prices)
+    moving = any(row[1] > row[2] for row in prices)
+    return bounded and moving and _alike(four[0], four[3])
 
 
 def _few(column: Column) -> bool:
