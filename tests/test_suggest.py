@@ -167,6 +167,34 @@ def test_the_best_level_of_a_book(tmp_path: Path, names: str) -> None:
     assert drafted(tmp_path, tmp_path / "x.csv", venue="XASX").column("ask_sz", "quotes") == dec("20")
 
 
+TIMES = {
+    "an offset of hours": ("2024-03-11 14:30:{0:02}.5+00", ""),
+    "UTC behind it": ("2024-03-11 14:30:{0:02}.5 UTC", ""),
+    "an offset from GMT": ("11.03.2024 15:30:{0:02}.500 GMT+0100", ""),
+    "ISO without marks": ("20240311T1430{0:02}.5Z", ""),
+    "the name of a month": ("11-Mar-2024 14:30:{0:02}.5", "whose local time"),
+    "a year of two digits": ("14:30:{0:02}.5,13/03/24", "whose local time"),
+    "day or month": ("14:30:{0:02}.5,03/11/2024", "whether day or month comes first"),
+    "no zero before the hour": ("930{0:02}500,20240311", "whose local time"),
+    "a zero-padded hour": ("1430{0:02}500,20240311", "whose local time"),
+}
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_times_of_many_kinds(tmp_path: Path, kind: str) -> None:
+    form, check = TIMES[kind]
+    lines = [form.format(second) for second in range(20)]
+    names = "time,date" if "," in form else "time"
+    path = tmp_path / "x.csv"
+    path.write_text(f"{names},symbol,price\n" + "".join(f"{line},A,1.5\n" for line in lines))
+    done = drafted(tmp_path, path, venue="XASX")
+    hour, minute = (9, 30) if lines[0].startswith("9") else (14, 30)
+    day = 13 if "13/03" in form else 11
+    assert done.column("ts_event") == [utc(2024, 3, day, hour, minute, second, 500_000) for second in range(20)]
+    told = next(line for line in suggest(path).splitlines() if line.startswith("ts_event"))
+    assert check in told if check else "CHECK" not in told
+
+
 LAYOUTS = {
     "EURUSD-ticks.csv": ("EUR/USD,20240311 14:30:{0:02},1.1{0:04},1.101\n", "quotes ask_px 1.101"),
     "histdata.csv": ("20240311 1430{0:02}000,1.1{0:04},1.1{0:04},0\n", "quotes bid_px 1.10007"),

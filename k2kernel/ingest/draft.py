@@ -129,12 +129,15 @@ def _time_value(column: Column, found: dict[str, Column]) -> str:
     else:
         parts.append(f'layout = "{time.layout}"' if time.layout else f'unit = "{time.unit}"')
         parts += [f"replace = {json.dumps(_COMMA)}"] if time.comma else []
+        parts += [f"pad = {time.pad}"] if time.pad else []
         remarks += ["whether day or month comes first"] if time.unsure else []
     if time is None or time.local:
         parts.append('zone = "UTC"')
-        remarks.insert(0, "whose local time it is")
+        remarks = remarks if time is not None and time.utc else ["whose local time it is", *remarks]
     if time is None or time.dayless:
-        parts.append(_day(found.get("date")))
+        date = found.get("date")
+        parts.append(_day(date))
+        remarks += ["whether day or month comes first"] if date is not None and date.unsure else []
     return _of(column, *parts) + (f"  # CHECK: {', and '.join(remarks)}" if remarks else "")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from itertools import product
 
@@ -46,6 +46,9 @@ _DATES = {
     "%d.%m.%Y": rf"{_DAY}\.{_MONTH}\.\d{{4}}",
     "%m/%d/%Y": rf"{_MONTH}/{_DAY}/\d{{4}}",
     "%d/%m/%Y": rf"{_DAY}/{_MONTH}/\d{{4}}",
+    "%m/%d/%y": rf"{_MONTH}/{_DAY}/\d\d",
+    "%d/%m/%y": rf"{_DAY}/{_MONTH}/\d\d",
+    "%d-%b-%Y": rf"{_DAY}-[A-Za-z]{{3}}-\d{{4}}",
 }
 _CLOCKS = {
     "%H:%M:%S%.f": r"\d\d:\d\d:\d\d(?:\.\d{1,9})?",
@@ -55,9 +58,12 @@ _CLOCKS = {
     "%H%M%S%6f": r"[012]\d[0-5]\d[0-5]\d\d{6}",
     "%H%M%S%3f": r"[012]\d[0-5]\d[0-5]\d\d{3}",
     "%H%M%S": r"[012]\d[0-5]\d[0-5]\d",
+    "%H%M%S%.f": r"[012]\d[0-5]\d[0-5]\d\.\d{1,9}",
+    "%H:%M": r"\d\d:\d\d",
 }
+_ZONES = {"Z": "Z", " UTC": " UTC", " GMT": " GMT", " GMT%z": r" GMT[+-]\d{4}", " %z": r" [+-]\d\d:?\d\d"}
 _BETWEEN = ("T", " ", "D", "")
-_ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)"
+_ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d(:?\d\d)?)"
 _UNITS = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 _NUMBERS = ("price", "size", "bid_px", "ask_px", "bid_sz", "ask_sz")
 _POINT = r"[+-]?(0|[1-9]\d{0,2}(,\d{3})*)(\.\d+)?"
@@ -95,6 +101,11 @@ class Column:
         """Whether every text has this form."""
         return bool(self.known) and all(re.fullmatch(pattern, text) for text in self.known)
 
+    @property
+    def unsure(self) -> bool:
+        """Whether day and month of its dates could be the other way round."""
+        return len({layout[:2] for layout in self.layouts(_DATES)}) > 1
+
     def layouts(self, known: dict[str, str]) -> list[str]:
         """Those of the layouts that every text has."""
         return [layout for layout, pattern in known.items() if self.all(pattern)]
@@ -128,7 +139,8 @@ class Column:
 @dataclass(frozen=True)
 class Time:
     """How texts say a time: a layout or a unit, whether that is local time, whether it lacks the day, what the decimal
-    mark is, and whether day and month could be the other way round.
+    mark is, whether day and month could be the other way round, the width that zeros on the left fill, and whether it
+    ends in a zone that is UTC.
     """
 
     layout: str | None = None
@@ -137,6 +149,8 @@ class Time:
     dayless: bool = False
     comma: bool = False
     unsure: bool = False
+    pad: int | None = None
+    utc: bool = False
 
 
 def number(text: str) -> Decimal | None:
@@ -153,6 +167,8 @@ def _time(column: Column) -> Time | None:
         return found and Time(found.layout, found.unit, found.local, found.dayless, comma=True, unsure=found.unsure)
     if column.all(_ISO):
         return Time("iso8601")
+    if (found := _zoned(column)) is not None:
+        return found
     dated = {
         f"{date}{between}{clock}": f"{_DATES[date]}{between}{_CLOCKS[clock]}"
         for date, between, clock in product(_DATES, _BETWEEN, _CLOCKS)
@@ -162,7 +178,25 @@ def _time(column: Column) -> Time | None:
         return Time(layouts[0], local=True, unsure=len({layout[:2] for layout in layouts}) > 1)
     if layouts := column.layouts(_CLOCKS):
         return Time(layouts[0], local=True, dayless=True)
-    return _count(column)
+    return _unpadded(column) or _count(column)
+
+
+def _unpadded(column: Column) -> Time | None:
+    """A time of day in digits without the zero before its hour: 93000123; a count since midnight begins lower."""
+    padded = Column(column.name, [text.zfill(9) for text in column.known])
+    fits = column.all(r"[5-9]\d{7}|\d{9}") and padded.all(_CLOCKS["%H%M%S%3f"])
+    return Time("%H%M%S%3f", local=True, dayless=True, pad=9) if fits else None
+
+
+def _zoned(column: Column) -> Time | None:
+    """A time with its zone or offset behind it."""
+    for ending, pattern in _ZONES.items():
+        if not column.all(rf".*\d(?: [AaPp][Mm])?{pattern}"):
+            continue
+        found = _time(Column(column.name, [re.sub(f"{pattern}$", "", text) for text in column.known]))
+        if found is not None and found.layout and found.local and not found.pad:
+            return replace(found, layout=found.layout + ending, local="%z" not in ending, utc="%z" not in ending)
+    return None
 
 
 def _count(column: Column) -> Time | None:
