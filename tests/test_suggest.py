@@ -195,6 +195,40 @@ def test_times_of_many_kinds(tmp_path: Path, kind: str) -> None:
     assert check in told if check else "CHECK" not in told
 
 
+ENCODED = {
+    "utf-16": "MÜV2",
+    "utf-16-le": "MÜV2",
+    "utf-16-be": "MÜV2",
+    "utf-32": "MÜV2",
+    "cp1252": "MÜV2",
+    "gbk": "平安银行",
+    "utf-8-sig": "MÜV2",
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_encodings_are_found(tmp_path: Path, encoding: str) -> None:
+    name = ENCODED[encoding]
+    (tmp_path / "x.csv").write_bytes(f"time,symbol,price\n2024-03-04T10:00:00Z,{name},1\n".encode(encoding))
+    assert drafted(tmp_path, tmp_path / "x.csv", venue="XASX").column("symbol") == [name]
+
+
+JSON = {
+    "an array": ('[{{"time":"2024-03-04T10:00:00Z","price":{0}}},\n', "has no object in each line"),
+    "an array in one line": ('[{{"time":"2024-03-04T10:00:00Z","price":{0}}}]', "has no object in each line"),
+    "spread over lines": ('{{\n "time": "2024-03-04T10:00:00Z",\n "price": {0}\n}}\n', "has no object in each line"),
+    "carriage returns": ("time,symbol,price\r2024-03-04T10:00:00Z,A,{0}\r", "its lines end in carriage returns alone"),
+}
+
+
+@pytest.mark.parametrize("kind", JSON)
+def test_what_has_no_rows_as_lines_says_so(tmp_path: Path, kind: str) -> None:
+    form, told = JSON[kind]
+    (tmp_path / "x.json").write_text(form.format(1))
+    with pytest.raises(FileFault, match=told):
+        suggest(tmp_path / "x.json")
+
+
 LAYOUTS = {
     "EURUSD-ticks.csv": ("EUR/USD,20240311 14:30:{0:02},1.1{0:04},1.101\n", "quotes ask_px 1.101"),
     "histdata.csv": ("20240311 1430{0:02}000,1.1{0:04},1.1{0:04},0\n", "quotes bid_px 1.10007"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import re
@@ -51,23 +52,34 @@ def _text(member: Member) -> Sample:
     with replace(member, head=_HEAD_BYTES).open() as stream:
         raw = stream.read()
     encoding = _encoding(raw)
-    lines = raw.decode(encoding, errors="replace").lstrip("\ufeff").splitlines()
-    lines = [line for line in lines if line.strip()]
+    text = raw.decode(encoding, errors="replace").lstrip("\ufeff")
+    if "\r" in text and "\n" not in text:
+        raise FileFault(member.name, "its lines end in carriage returns alone", "Make them line feeds: tr '\\r' '\\n'")
+    lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not lines:
         raise FileFault(member.name, "has no rows", "There is nothing to see in it")
     form: dict[str, object] = {} if encoding == "utf-8" else {"encoding": encoding}
-    sample = _json(lines, form) or _delimited(lines, form)
-    if encoding not in ("utf-8", "utf-16"):
+    sample = _json(lines, form)
+    if sample is None and lines[0].lstrip().startswith(("[", "{")):
+        raise FileFault(member.name, "is JSON that has no object in each line", "Make it so: jq -c '.[]' FILE")
+    sample = sample or _delimited(lines, form)
+    if encoding in ("gbk", "cp1252"):
         sample.remarks.append(f"the encoding {encoding} is a guess: the file is not UTF-8")
     return sample
 
 
 def _encoding(raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    for encoding in ("utf-8", "gbk"):
+    """By its mark, by its zero bytes, or the first that it can be: of GBK only the characters of GB 2312 are asked for,
+    because any two letters of western Europe may be one of the others.
+    """
+    marked = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+    marked |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    marked |= {b"\0": "utf-16-be", raw[:1] + b"\0": "utf-16-le"}
+    if (found := next((name for mark, name in marked.items() if raw.startswith(mark)), None)) is not None:
+        return found
+    for encoding, characters in (("utf-8", "utf-8"), ("gbk", "gb2312")):
         try:
-            raw.decode(encoding)
+            raw.decode(characters)
         except UnicodeDecodeError:
             continue
         return encoding
@@ -77,7 +89,7 @@ def _encoding(raw: bytes) -> str:
 def _json(lines: list[str], form: dict[str, object]) -> Sample | None:
     objects = [(line[: line.find("{")], _object(line)) for line in lines[:_ROWS] if "{" in line]
     good = [(prefix, found) for prefix, found in objects if found is not None]
-    if not good or len(good) < min(len(lines), _ROWS) * 0.9:
+    if not good or len(good) < min(len(lines), _ROWS) / 2:
         return None
     texts: dict[str, list[str]] = {}
     for _, found in good:
