@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+import csv
+import json
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 import pytest
 
 from k2kernel.errors import InvalidParameter, K2Error, QueryError, SqlRefused, UnknownReference
 from k2kernel.lake import Lake
 from k2kernel.query import QueryEngine
+from k2kernel.sinks import FORMATS, encode
 from tests.query_lake import DAY, add, at, event
 
 
@@ -217,6 +222,27 @@ def test_errors_carry_duckdbs_sentence(lake: Lake, engine: QueryEngine) -> None:
         engine.sql("SELEC 1")
     with pytest.raises(QueryError, match=r"[Oo]verflow"):
         engine.sql("SELECT 9223372036854775807 + sequence + 1::BIGINT FROM trades").to_arrow()
+
+
+def test_what_sql_makes_of_times_and_shapes_reaches_frames_and_files(lake: Lake, engine: QueryEngine) -> None:
+    begin = datetime(2014, 3, 10, 1, tzinfo=UTC)
+    add(lake, "a", [event(ts_event=begin), event(ts_event=begin + timedelta(seconds=60))])
+    result = engine.sql(
+        "SELECT max(ts_event) - min(ts_event) AS apart, INTERVAL '-1 month -2 days -0.5 s' AS back, "
+        "NULL::INTERVAL AS none, make_timestamp_ns(1587391200123456789) AS at, histogram(price) AS counts, "
+        "{'n': count(*)} AS shape, [[1, 2], NULL] AS lists FROM trades"
+    )
+    apart, back = timedelta(seconds=60), timedelta(days=-32, milliseconds=-500)
+    assert result.to_polars().row(0)[:3] == (apart, back, None)
+    assert result.page(1).rows["back"].to_pylist() == [back]
+    told = {form: b"".join(encode(result.batches(), form)) for form in FORMATS}
+    [row] = json.loads(told["json"])
+    assert (row["apart"], row["back"], row["none"]) == ("PT1M", "-P32DT0.5S", None)
+    assert row["at"] == "2020-04-20T14:00:00.123456789"
+    assert row["counts"] == [{"key": "35.10000000", "value": 2}]
+    assert row["shape"] == {"n": 2}
+    assert next(csv.DictReader(StringIO(told["csv"].decode())))["lists"] == "[[1,2],null]"
+    assert pl.read_parquet(BytesIO(told["parquet"])).equals(pl.read_ipc_stream(BytesIO(told["arrow"])))
 
 
 def test_times_are_utc_whatever_the_machine_says(lake: Lake, engine: QueryEngine) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from k2kernel.errors import K2Error, QueryError, QueryTooLarge, UnreadableData
 from k2kernel.html import amount
 from k2kernel.metrics import METRICS
+from k2kernel.query.durations import with_durations
 from k2kernel.query.scope import cancelled, current_scope
 
 if TYPE_CHECKING:
@@ -213,9 +214,9 @@ class Running:
         when it runs.
         """
         if not self.query.few:
-            return self.relation().to_arrow_table()
+            return with_durations(self.relation().to_arrow_table())
         self.execute(f"CREATE TEMP TABLE {_HELD} AS ")
-        return self.cursor.sql(f"FROM {_HELD}").to_arrow_table()
+        return with_durations(self.cursor.sql(f"FROM {_HELD}").to_arrow_table())
 
     @property
     def _values(self) -> dict[str, object] | None:

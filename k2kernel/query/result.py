@@ -12,6 +12,7 @@ from k2kernel.errors import InvalidPosition, extra
 from k2kernel.html import states
 from k2kernel.query.connection import Database, Query, Told
 from k2kernel.query.display import Shown, shown
+from k2kernel.query.durations import with_durations
 from k2kernel.query.pages import Cut, Page, page
 from k2kernel.query.position import Key
 from k2kernel.times import parse_zone
@@ -138,7 +139,7 @@ class Result:
             reader = running.wait_for(lambda: relation.to_arrow_reader(rows))
             batch = running.wait_for(lambda: next(reader, pa.RecordBatch.from_pylist([], schema=reader.schema)))
             while batch is not None:
-                yield batch
+                yield with_durations(batch)
                 batch = running.wait_for(lambda: next(reader, None))
 
     def explain(self) -> str:
@@ -160,7 +161,7 @@ class Result:
     def head(self, rows: int = _SHOWN) -> pa.Table:
         """The first rows as an Arrow table."""
         with self._database.running(self._query) as running:
-            return running.wait_for(running.relation().limit(rows).to_arrow_table)
+            return with_durations(running.wait_for(running.relation().limit(rows).to_arrow_table))
 
     def shown(self, rows: int = _SHOWN) -> Shown:
         """The first rows as text for people; times in the venue's zone where the rows are of one venue."""

@@ -1,8 +1,9 @@
 """Machine formats as pieces of bytes, made batch by batch: JSON, NDJSON, CSV, Parquet and Arrow streams.
 
-JSON and CSV: decimals in plain notation without trailing zeros (in JSON as strings), times as ISO 8601 with six digits
-in the zone of their column, snapshot ids as strings; a list is a JSON array, in CSV its items joined by `;`; null is
-empty in CSV. No rows is `[]`, a CSV heading, or a file with its schema.
+JSON and CSV: decimals in plain notation without trailing zeros (in JSON as strings), times as ISO 8601 with six digits,
+or nine where they have nanoseconds, in the zone of their column, durations as ISO 8601, snapshot ids as strings; a list
+is a JSON array, in CSV its items joined by `;`; a map is a list of keys and values; what else has a shape is JSON in
+CSV, too; null is empty in CSV. No rows is `[]`, a CSV heading, or a file with its schema.
 """
 
 from __future__ import annotations
