@@ -32,7 +32,13 @@ WAIT_MS = 60_000
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> k2.Workbench:
-    return sample_bench(tmp_path_factory.mktemp("dashboard"), rows=1_500, sessions=2, symbols=2)
+    """Two sessions, and a line that was no row."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    found = sample_bench(folder, rows=1_500, sessions=2, symbols=2)
+    bad = folder / "bad.csv"
+    bad.write_text("symbol,venue,tick_size\nBHP,XASX,0.01\nRIO,XASX,no size\n")
+    found.ingest(bad, "k2-instruments", max_rejects=1)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +185,8 @@ def test_every_page_opens_dark_and_light(page: Page, server: Server) -> None:
     grounds = set()
     for name, theme in zip(PAGES, ["dark", "light"] * len(PAGES), strict=False):
         opened(page, server, f"page={name}&theme={theme}")
+        if name == "letters":
+            page.locator(".tabulator-row", has_text="no size").wait_for()
         page.locator("nav a.here", has_text=PAGES[name]).wait_for()
         assert page.locator(".problem").count() == 0, page.locator(".problem").first.inner_text()
         grounds.add((theme, page.evaluate("getComputedStyle(document.body).backgroundColor")))

@@ -14,7 +14,8 @@ from panel_apps.dashboard.store import Desk, Row
 
 _MOST = 500
 _COUNTS = (
-    "SELECT target, error, count(*) AS n, max(ts_ingest) AS last FROM dead_letter GROUP BY ALL ORDER BY n DESC, ALL"
+    "SELECT target, error, count(*) AS n, max(ts_ingest) AS last FROM dead_letter "
+    "GROUP BY ALL ORDER BY n DESC, target, error"
 )
 _ROWS = f"SELECT * FROM dead_letter ORDER BY ts_ingest DESC, source, source_offset LIMIT {_MOST}"
 
