@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Security
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.types import ASGIApp
 
 from k2kernel import Settings, Workbench, __version__, connect
 from panel_apps import dashboard
@@ -21,18 +21,19 @@ from panel_apps.api.login import Logins
 from panel_apps.api.routes import catalog, derived, events, replay, service, sql
 from panel_apps.api.work import Workers
 
-_HEADERS = ["ETag", "Link", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-Correlation-ID"]
-_HEADERS += ["X-Next-Cursor", "X-Row-Count", "X-Snapshot-Ids", "X-Truncated"]
+_HEADERS = ["ETag", "Link", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After"]
+_HEADERS += ["X-Correlation-ID", "X-Next-Cursor", "X-Row-Count", "X-Snapshot-Ids", "X-Truncated"]
 
 
-def make(settings: Settings, keys: Keys) -> Gate:
-    """The whole server as one ASGI app."""
+def make(settings: Settings, keys: Keys) -> ASGIApp:
+    """The whole server as one ASGI app. A page of another origin that may call it may also read why it was refused."""
     signer = Signer(settings)
     logins = Logins(keys, signer)
     app = make_api(settings, signer)
     app.include_router(login.router(logins))
     dashboard.mount(app)
-    return Gate(app, keys, logins, settings)
+    gate = Gate(app, keys, logins, settings)
+    return _for_origins(gate, settings.http_cors) if settings.http_cors else gate
 
 
 def make_api(settings: Settings, signer: Signer | None = None) -> FastAPI:
@@ -51,8 +52,6 @@ def make_api(settings: Settings, signer: Signer | None = None) -> FastAPI:
     keyed = [Security(APIKeyHeader(name="X-API-Key", auto_error=False)), Security(HTTPBearer(auto_error=False))]
     for part in (events, derived, catalog, replay, sql):
         app.include_router(part.router, dependencies=keyed)
-    if settings.http_cors:
-        _allow_origins(app, settings.http_cors)
     return app
 
 
@@ -70,9 +69,9 @@ async def _lifespan(app: FastAPI, settings: Settings, signer: Signer) -> AsyncIt
     streams.close()
 
 
-def _allow_origins(app: Any, origins: str) -> None:
-    app.add_middleware(
-        CORSMiddleware,
+def _for_origins(app: ASGIApp, origins: str) -> ASGIApp:
+    return CORSMiddleware(
+        app,
         allow_origins=[origin.strip() for origin in origins.split(",")],
         allow_methods=["GET", "POST"],
         allow_headers=["X-API-Key", "Authorization", "Content-Type", "If-None-Match", "X-Correlation-ID"],

@@ -393,3 +393,6 @@ def test_pages_of_other_origins_may_ask_only_where_settings_say(home: Path, clie
         assert httpx.options(f"{server.url}/v1/stats", headers=asked).status_code == 200
         other = allowed.get("/v1/stats", headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
+        refused = httpx.get(f"{server.url}/v1/stats", headers=origin)
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://desk.example")
+        assert "Retry-After" in refused.headers["access-control-expose-headers"]

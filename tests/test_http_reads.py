@@ -328,3 +328,28 @@ def test_every_route_refuses_a_word_that_it_has_not(client: httpx.Client) -> Non
         answer = client.request(method, place, **given)  # type: ignore[arg-type]
         told = {each["parameter"]: each["problem"] for each in answer.json()["errors"]}
         assert (answer.status_code, told["colour"]) == (422, "is no word of this route. /docs lists them"), path
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"{bad", b"5"])
+def test_a_body_that_is_no_object_is_named(client: httpx.Client, body: bytes) -> None:
+    refused = client.post("/v1/trades/query", content=body, headers={"Content-Type": "application/json"})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["parameter"] == "body"
+    assert "JSON" in refused.json()["detail"]
+
+
+def test_a_method_that_a_route_has_not_says_which_it_has(client: httpx.Client) -> None:
+    refused = client.post("/v1/trades", json={})
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+    assert refused.json()["detail"] == "This route takes GET; /docs lists what there is."
+
+
+def test_a_symbol_with_a_slash_has_a_summary(tmp_path: Path) -> None:
+    file = tmp_path / "pair.csv"
+    file.write_text("symbol,venue,ts_event,price,size\nBTC/USD,BINANCE,2024-03-05T10:00:00Z,7,1\n")
+    k2.connect(tmp_path / "lake").ingest(file, "k2-trades")
+    with serving(tmp_path / "lake") as server, server.client() as client:
+        for written in ("BTC/USD", "BTC%2FUSD"):
+            found = client.get(f"/v1/summary/{written}/2024-03-05")
+            assert (found.status_code, found.json()["data"][0]["symbol"]) == (200, "BTC/USD")
+        assert 'route="/v1/summary/{symbol}/{date}"' in client.get("/metrics").text

@@ -96,10 +96,10 @@ class Gate:
     def _admitted(self, scope: Scope, facts: Facts) -> dict[str, str]:
         """The headers of the rate; Refused without a key, or over the rate."""
         headers = Headers(scope=scope)
-        path, is_preflight = scope["path"], scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+        path = scope["path"]
         if path == LOGIN and scope["method"] == "POST":
             return self._taken(LOGIN)
-        if path in OPEN or path.startswith(SCRIPTS) or is_preflight:
+        if path in OPEN or path.startswith(SCRIPTS):
             return {}
         facts.key = self._key(headers)
         if facts.key is None and path == HOME and scope["method"] == "GET":
@@ -156,7 +156,7 @@ def _correlation(headers: Headers) -> str:
 
 def _tell(scope: Scope, facts: Facts, status: int, seconds: float) -> None:
     """The metrics and the audit line of a request that is over; status 499 where the client left before."""
-    route = getattr(scope.get("route"), "path", "other")
+    route = getattr(scope.get("route"), "path", "other").replace(":path}", "}")
     status = status or 499
     known = route != "other" and scope["method"] in _METHODS
     METRICS.http_requests.labels(scope["method"] if known else "any", route, str(status)).inc()

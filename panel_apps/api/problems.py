@@ -112,7 +112,9 @@ async def _refused(_: Request, exc: Exception) -> JSONResponse:
 async def _http_error(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101
     status = exc.status_code if exc.status_code in _TITLES else 400
+    allowed = (exc.headers or {}).get("Allow")
     detail = "There is no such route; /docs lists them." if exc.detail == "Not Found" else str(exc.detail)
+    detail = detail if allowed is None else f"This route takes {allowed}; /docs lists what there is."
     return problem(status, _TITLES[status].lower().replace(" ", "-"), detail, exc.headers)
 
 
@@ -126,6 +128,10 @@ async def _invalid(request: Request, exc: Exception) -> JSONResponse:
 def _told(request: Request, error: Mapping[str, Any]) -> dict[str, str]:
     """One thing that is wrong with a request."""
     name = ".".join(map(str, error["loc"][1:]))
+    if error["type"] == "json_invalid":
+        return {"parameter": "body", "problem": f"is no JSON from character {name} on: {error['ctx']['error']}"}
+    if not name:
+        return {"parameter": "body", "problem": "is not a JSON object of words, with Content-Type: application/json"}
     if error["type"] != "extra_forbidden":
         return {"parameter": name, "problem": error["msg"]}
     near = errors.meant(name, _words(request))

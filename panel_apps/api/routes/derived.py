@@ -44,7 +44,7 @@ async def _bars(request: Request, words: BarWords) -> Response:
     return await answer(request, Ask("bars", words, plan, _KEY))
 
 
-@router.get("/summary/{symbol}/{date}", **answers())
+@router.get("/summary/{symbol:path}/{date}", **answers())
 async def get_summary(
     request: Request,
     symbol: Annotated[str, Path(max_length=200, description=meanings.INSTRUMENT)],
