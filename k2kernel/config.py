@@ -15,9 +15,9 @@ from k2kernel.errors import InvalidParameter
 _HOME = ".k2"
 
 
-def find_home(start: Path | None = None) -> Path:
-    """The nearest `.k2` folder in `start` (default: the working directory) or its parents, else `start/.k2`."""
-    here = (start or Path.cwd()).resolve()
+def find_home() -> Path:
+    """The nearest `.k2` folder in the working directory or its parents, else `.k2` in the working directory."""
+    here = Path.cwd().resolve()
     for folder in (here, *here.parents):
         if (folder / _HOME).is_dir():
             return folder / _HOME

@@ -23,7 +23,7 @@ from k2kernel.query.bars import bar_columns
 from k2kernel.query.catalogue import Catalogue
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.intervals import parse_interval
-from k2kernel.query.scan import Pinned
+from k2kernel.query.scan import Pinned, query
 from k2kernel.query.selection import Selection
 from k2kernel.times import Range
 from k2kernel.workbench import Workbench
@@ -156,6 +156,10 @@ class Planned:
         spec = BarSpec(parse_interval(interval), "trades", columns, "all")
         return self._bars.plan(self._pinned, Selection(Range(None, start, end)), spec)
 
+    def states(self, interval: str, start: int | None = None, end: int | None = None) -> Query:
+        plan = self.plan(interval, start, end)
+        return query(plan.bars.states(plan.scan, plan.conditions, plan.values), plan.values, plan.scan)
+
     def arrow(self, query: Query) -> Any:
         return self._database.arrow(query)
 
@@ -176,7 +180,7 @@ def test_rolling_up_equals_direct(trades: list[Any], fine: str, coarse: str) -> 
     with tempfile.TemporaryDirectory() as folder:
         planned = Planned(folder, trades)
         direct = planned.arrow(planned.plan(coarse).query())
-        assert planned.merged(coarse, planned.plan(fine).states()).equals(direct)
+        assert planned.merged(coarse, planned.states(fine)).equals(direct)
 
 
 @settings(max_examples=8, deadline=None)
@@ -185,7 +189,7 @@ def test_parts_of_the_input_merge_to_the_whole(trades: list[Any], cut_ms: int, i
     with tempfile.TemporaryDirectory() as folder:
         planned = Planned(folder, trades)
         cut = int(at().timestamp()) * 10**9 + cut_ms * 10**6
-        parts = planned.plan(interval, end=cut).states(), planned.plan(interval, start=cut).states()
+        parts = planned.states(interval, end=cut), planned.states(interval, start=cut)
         assert planned.merged(interval, *parts).equals(planned.arrow(planned.plan(interval).query()))
 
 

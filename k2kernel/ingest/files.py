@@ -351,8 +351,6 @@ def _account(decoded: Decoded) -> Account:
 
 
 def _first_reject(rejected: pl.DataFrame) -> str:
-    if rejected.is_empty():
-        return ""
     first = rejected.sort("line").row(0, named=True)
     raw = (first["raw"] or b"").rstrip(b"\r").decode(errors="replace")
     return f"line {first['line']}: {first['reason']} in {raw[:200]!r}"

@@ -22,7 +22,6 @@ class Fit:
     """A profile that decodes the first lines of a file without a reject, and how much of the file it names."""
 
     profile: Profile
-    rows: int
     named: int
 
 
@@ -55,6 +54,5 @@ def _tried(decoder: Decoder, profile: Profile) -> Fit | None:
         return None
     if decoded is None or len(decoded.rejected):
         return None
-    rows = sum(len(frame) for frame in decoded.tables.values())
-    nothing = not rows and not decoded.skipped.get("no_records")
-    return None if nothing else Fit(profile, rows, len(profile.references & set(decoder.columns)))
+    nothing = not any(map(len, decoded.tables.values())) and not decoded.skipped.get("no_records")
+    return None if nothing else Fit(profile, len(profile.references & set(decoder.columns)))

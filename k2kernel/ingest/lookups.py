@@ -26,7 +26,7 @@ def _frame(lake: Lake | None, profile: Profile, lookup: Lookup) -> pl.DataFrame:
             return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
         found = pl.from_arrow(lake.table(lookup.table).scan(selected_fields=columns).to_arrow())
         return pl.DataFrame(found).select(columns)
-    path = Path(profile.folder) / str(lookup.file)
+    path = Path(profile.path).parent / str(lookup.file)
     try:
         return pl.read_csv(path, infer_schema=False).select(columns)
     except (OSError, pl.exceptions.PolarsError) as exc:

@@ -13,11 +13,7 @@ _RECENT_ROWS = 1_000_000
 
 
 class SequenceDisorder(Exception):
-    """A sequence number decreases between rows of one instrument at one time; `line` is where."""
-
-    def __init__(self, table: str, line: int) -> None:
-        self.table, self.line = table, line
-        super().__init__(f"{table}: the sequence number decreases at line {line}")
+    """A sequence number decreases between rows of one instrument at one time."""
 
 
 class SequenceCheck:
@@ -39,7 +35,7 @@ class SequenceCheck:
             rows = rows.sort("source_offset", maintain_order=True)
         line = followed.see(rows)
         if line is not None:
-            raise SequenceDisorder(table, line)
+            raise SequenceDisorder(f"{table}: the sequence number decreases at line {line}")
 
 
 class _Followed:

@@ -47,13 +47,9 @@ def groups(files: FileSet, rows: int, session: date | None = None) -> list[Group
     if session is not None:
         whole = Group(session, tuple(by_session.get(session, ())))
         return [whole] if len(whole.files) > 1 or any(map(_deleted, whole.files)) else []
-    small = (Group(day, tuple(file for file in of if _small(file, rows))) for day, of in sorted_by_day(by_session))
+    days = sorted(by_session.items(), key=lambda item: item[0] or date.min)
+    small = (Group(day, tuple(file for file in of if _small(file, rows))) for day, of in days)
     return [group for group in small if _worth(group, rows)]
-
-
-def sorted_by_day(by_session: dict[date | None, list[LakeFile]]) -> list[tuple[date | None, list[LakeFile]]]:
-    """The sessions in order."""
-    return sorted(by_session.items(), key=lambda item: item[0] or date.min)
 
 
 def _small(file: LakeFile, rows: int) -> bool:
@@ -144,11 +140,6 @@ class Compaction:
         names = ", ".join(_quoted([*contract.names, *own_columns(table, contract)]))
         union = " UNION ALL ".join(f"SELECT {names} FROM {part}" for part in parts)
         return f"FROM ({union}) ORDER BY {', '.join(f'{column} NULLS FIRST' for column in _quoted(contract.sort))}"
-
-
-def check_columns(name: str, table: Table) -> None:
-    """UnsupportedTable where the table has columns beside the contract's that cannot be written: they would be lost."""
-    own_columns(table, TABLES[name])
 
 
 def merge_manifests(table: Table) -> int | None:

@@ -254,12 +254,6 @@ class Lake:
         """Take a pin away from every table; InvalidParameter while its hold lasts."""
         self._names.unpin(name)
 
-    def held(self, name: str, day: date | None = None) -> dict[int, date]:
-        """The snapshot ids that holds keep on `day` (None: today, UTC), each with the last day of its hold: no
-        maintenance may take them or their files away.
-        """
-        return pins.held(self.table(name).metadata, day)
-
     def rollback(self, name: str, snapshot_id: int) -> Rollback:
         """Make an earlier snapshot the current one, or a later one again; see `Workbench.rollback`."""
         before = self.table(name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from k2kernel.errors import ExpiredReference, listed
 from k2kernel.lake import commit, expiry
-from k2kernel.lake.compaction import Compaction, Group, check_columns, groups, merge_manifests
+from k2kernel.lake.compaction import Compaction, Group, groups, merge_manifests
 from k2kernel.lake.history import LOG, History, log_rows
 from k2kernel.lake.local_io import opened
 from k2kernel.lake.provenance import Provenance
@@ -22,6 +22,7 @@ from k2kernel.lake.retention import Retention, length, to_expire
 from k2kernel.lake.snapshots import Parents, committed_at, known
 from k2kernel.lake.turns import Turns
 from k2kernel.lake.upkeep import Upkeep
+from k2kernel.lake.write import own_columns
 from k2kernel.metrics import METRICS
 from k2kernel.schemas import TABLES
 
@@ -89,7 +90,7 @@ class Maintenance:
         changed, where it goes on too long.
         """
         before = self.tables.load(name)
-        check_columns(name, before)
+        own_columns(before, TABLES[name])  # refused now where they cannot be written: they would be lost
         rows = self.settings.ingest_buffer_rows
         chosen = groups(self.tables.files(name, before), rows, session)
         many = sum(len(group.files) for group in chosen)

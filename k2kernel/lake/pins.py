@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
@@ -50,9 +50,9 @@ class Pin:
     def _repr_html_(self) -> str:
         return record(self.row, "pin")
 
-    def held(self, day: date | None = None) -> bool:
-        """True where the pin's hold lasts on `day` (None: today)."""
-        return self.hold_until is not None and (day or today()) <= self.hold_until
+    def held(self) -> bool:
+        """True where the pin's hold lasts today."""
+        return self.hold_until is not None and today() <= self.hold_until
 
     def property(self) -> dict[str, str]:
         """The record, as a table property."""
@@ -98,23 +98,10 @@ def merged(tables: Mapping[str, TableMetadata]) -> list[Pin]:
     for metadata in tables.values():
         for name, pin in pinned(metadata).items():
             found[name] = max(pin, found.get(name, pin), key=lambda one: (one.created_at, one.hold_until or date.min))
-    checked = (_checked(pin, tables) for pin in found.values())
-    return sorted(checked, key=lambda pin: (pin.created_at, pin.name))
-
-
-def _checked(pin: Pin, tables: Mapping[str, TableMetadata]) -> Pin:
-    complete = all(table in tables and pin.stands_in(table, tables[table]) for table in pin.snapshots)
-    return Pin(pin.name, pin.snapshots, pin.created_at, pin.hold_until, complete)
-
-
-def held(metadata: TableMetadata, day: date | None = None) -> dict[int, date]:
-    """Snapshot ids that holds keep on `day` (None: today), with the last day of each."""
-    found: dict[int, date] = {}
-    for name, pin in pinned(metadata).items():
-        ref = metadata.refs.get(name)
-        if ref is not None and pin.hold_until is not None and pin.held(day):
-            found[ref.snapshot_id] = max(pin.hold_until, found.get(ref.snapshot_id, pin.hold_until))
-    return found
+    return [
+        replace(pin, complete=all(table in tables and pin.stands_in(table, tables[table]) for table in pin.snapshots))
+        for pin in sorted(found.values(), key=lambda pin: (pin.created_at, pin.name))
+    ]
 
 
 def refuse_held(pin: Pin | None, doing: str) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from k2kernel.errors import ProfileError, UnknownProfile
 from k2kernel.profiles.describe import describe
-from k2kernel.profiles.model import Case, Format, Lookup, Profile, Route, Skip, Value, When, parse
+from k2kernel.profiles.model import Case, Format, Lookup, Profile, Route, Skip, Value, When
 
 __all__ = [
     "Case",
@@ -45,7 +45,7 @@ def load(name: str | Path, home: Path | None = None) -> Profile:
         raise ProfileError(str(name), str(path), f"is not TOML: {exc}") from exc
     data.setdefault("name", path.stem)
     try:
-        profile = parse(data | {"folder": str(path.parent), "path": str(path)})
+        profile = Profile.model_validate(data | {"path": str(path)})
         return profile.model_copy(update={"digest": _digest(profile)})
     except ValidationError as exc:
         raise _first_fault(str(name), exc) from exc

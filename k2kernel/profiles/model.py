@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -301,7 +301,6 @@ class Profile(_Part):
     route: list[Route] = Field(min_length=1)
     skip: Skip | None = None
     digest: str = ""
-    folder: str = ""
     path: str = ""
 
     @property
@@ -337,8 +336,3 @@ class Profile(_Part):
         taken = set().union(*(route.taken for route in self.route))
         text = " ".join(expression for route in self.route for expression in route.expressions)
         return [name for name in names if name not in taken and not re.search(rf"\b{re.escape(name)}\b", text)]
-
-
-def parse(data: dict[str, Any]) -> Profile:
-    """A profile from parsed TOML; pydantic's ValidationError names the key."""
-    return Profile.model_validate(data)

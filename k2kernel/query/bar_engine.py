@@ -59,10 +59,6 @@ class Plan:
         text = self.bars.sql(self.scan, self.conditions, self.values)
         return replace(query(text, self.values, self.scan), few=True)
 
-    def states(self) -> Query:
-        """The states of the bars."""
-        return query(self.bars.states(self.scan, self.conditions, self.values), self.values, self.scan)
-
 
 class BarEngine:
     """Plans statements of bars."""

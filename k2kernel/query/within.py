@@ -35,11 +35,6 @@ class Wanted:
         return self.selection.instruments[0]
 
     @property
-    def snapshots(self) -> dict[str, int | None]:
-        """The snapshot that is read."""
-        return {self.pinned.name: self.pinned.snapshot_id}
-
-    @property
     def hours(self) -> str:
         """The hours of trading that are asked for."""
         return ALL if self.selection.hours is None else self.selection.hours.word

@@ -82,9 +82,9 @@ _REFUSALS = {
 }
 
 
-def problems(*but: int) -> dict[int | str, dict[str, Any]]:
+def problems() -> dict[int | str, dict[str, Any]]:
     """The refusals of a route, as OpenAPI has them."""
-    return {status: {"description": text, **_PROBLEM} for status, text in _REFUSALS.items() if status not in but}
+    return {status: {"description": text, **_PROBLEM} for status, text in _REFUSALS.items()}
 
 
 def answers(model: type[BaseModel] = Envelope) -> dict[str, Any]:
