@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -121,8 +120,7 @@ def produce(
     from k2kernel.ingest.publish import publish_file
 
     wanted = ingest.Options(options or {}, max_rejects=max_rejects)
-    bar = ingest.ProgressBar() if progress is True else nullcontext(progress or ingest.silent)
-    with bar as tell, open_producer(settings, **words) as producer:
+    with ingest.shown(progress) as tell, open_producer(settings, **words) as producer:
         publish = partial(publish_file, lake, settings.home, options=wanted, progress=tell)
         return [publish(path, profile, producer) for path in files]
 
@@ -135,8 +133,7 @@ def resend(settings: Settings, files: Iterable[Path], *, progress: bool | Progre
     from k2kernel import ingest
     from k2kernel.ingest.publish import deliver
 
-    bar = ingest.ProgressBar() if progress is True else nullcontext(progress or ingest.silent)
-    with bar as tell, open_producer(settings) as producer:
+    with ingest.shown(progress) as tell, open_producer(settings) as producer:
         for path in files:
             producer.resend(path)
         return deliver(producer, "what was kept", tell)

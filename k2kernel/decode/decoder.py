@@ -205,8 +205,7 @@ class Decoder:
         if text is not None and skip.kind is not None and skip.kind.map is not None:
             text = values.through_map(text, skip.kind.model_copy(update={"unmapped": "keep"}))
         kind = pl.lit("other") if text is None else text.fill_null("other")
-        counts = frame.select(kind.alias("kind"), LINE)["kind"].value_counts()
-        return dict(zip(counts["kind"], counts["count"], strict=True))
+        return dict(frame.select(kind.alias("kind"), LINE)["kind"].value_counts().iter_rows())
 
 
 def _ahead(batches: Iterator[RawBatch]) -> Iterator[RawBatch]:

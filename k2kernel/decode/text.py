@@ -70,7 +70,7 @@ def split_lines(block: Block, form: Format) -> Lines:
         faults[LINE], faults["raw"], "text", faults["kind"].replace_strict(_FAULTS, return_dtype=pl.String)
     )
     counted = frame.filter(pl.col("kind").is_in(list(_FAULTS)).not_())["kind"].drop_nulls().value_counts()
-    return Lines(data, rejected, dict(zip(counted["kind"], counted["count"], strict=True)))
+    return Lines(data, rejected, dict(counted.iter_rows()))
 
 
 _FAULTS = {

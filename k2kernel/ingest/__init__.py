@@ -3,8 +3,8 @@
 from k2kernel.ingest.files import ingest_file, preview_file
 from k2kernel.ingest.guess import guess
 from k2kernel.ingest.known import Options
-from k2kernel.ingest.progress import Progress, ProgressBar, silent
-from k2kernel.ingest.receipt import Account, Receipt, TableReceipt, total
+from k2kernel.ingest.progress import Progress, shown
+from k2kernel.ingest.receipt import Account, Receipt, TableReceipt
 from k2kernel.ingest.workers import Loaded, ingest_files
 
 __all__ = [
@@ -12,13 +12,11 @@ __all__ = [
     "Loaded",
     "Options",
     "Progress",
-    "ProgressBar",
     "Receipt",
     "TableReceipt",
     "guess",
     "ingest_file",
     "ingest_files",
     "preview_file",
-    "silent",
-    "total",
+    "shown",
 ]

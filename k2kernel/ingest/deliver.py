@@ -285,14 +285,9 @@ def _facts(found: Mapping[str, Read]) -> str:
 def _provenance(
     claims: Sequence[Claim], rows: pl.DataFrame, rejected: pl.DataFrame, stamp: datetime, extra: Mapping[str, str]
 ) -> Provenance:
-    good, bad = _by_source(rows), _by_source(rejected)
+    good, bad = (dict(frame["source"].value_counts().iter_rows()) for frame in (rows, rejected))
     records = []
     for each in claims:
         counts = good.get(each.source, 0), bad.get(each.source, 0)
         records.append(SourceRecord(each.source, each.source, 0, each.start, each.end, *counts))
     return Provenance(tuple(records), "", "", stamp, extra=extra)
-
-
-def _by_source(frame: pl.DataFrame) -> dict[str, int]:
-    counts = frame["source"].value_counts()
-    return dict(zip(counts["source"], counts["count"], strict=True))

@@ -23,7 +23,7 @@ from k2kernel.ingest.lookups import resolve
 from k2kernel.ingest.measured import measured
 from k2kernel.ingest.order import SequenceCheck, SequenceDisorder, by_ordinal
 from k2kernel.ingest.progress import Phase, Progress, silent
-from k2kernel.ingest.receipt import Account, Receipt, TableReceipt, total
+from k2kernel.ingest.receipt import Account, Receipt, TableReceipt
 from k2kernel.ingest.repeats import KEEP_ALL, ON_DUPLICATE, drop_repeats
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import Lake, Provenance, SourceRecord
@@ -294,7 +294,7 @@ class _Ingest:
         return self.accounts.get(part.digest.sha256) or part.account or Account()
 
     def _receipt(self, parts: list[Part], snapshots: Mapping[str, int]) -> Receipt:
-        return total([*(self._of(part, snapshots) for part in parts), Receipt(notes=tuple(self.notes))])
+        return sum((self._of(part, snapshots) for part in parts), Receipt()) + Receipt(notes=tuple(self.notes))
 
     def _of(self, part: Part, snapshots: Mapping[str, int]) -> Receipt:
         account = self._account(part)

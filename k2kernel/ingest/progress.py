@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import PurePath
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from k2kernel import html
@@ -73,9 +73,8 @@ class ProgressBar:
             TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(),
         )
-        self._bar = Progress(
-            *columns, console=console, transient=not console.is_jupyter, disable=not _is_shown(console)
-        )
+        seen = console.is_terminal or console.is_jupyter
+        self._bar = Progress(*columns, console=console, transient=not console.is_jupyter, disable=not seen)
         self._tasks: dict[tuple[str, str], TaskID] = {}
         self._done: dict[tuple[str, str], int] = {}
 
@@ -83,9 +82,7 @@ class ProgressBar:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._bar.stop()
 
     def __call__(self, file: str, phase: str, nbytes: int, total: int) -> None:
@@ -99,5 +96,6 @@ class ProgressBar:
         self._bar.update(self._tasks[key], completed=self._done[key], told=told)
 
 
-def _is_shown(console: object) -> bool:
-    return bool(getattr(console, "is_terminal", False) or getattr(console, "is_jupyter", False))
+def shown(progress: bool | Progress) -> AbstractContextManager[Progress]:
+    """What work is told to: a bar where `progress` is true, nobody where it is false, else `progress`."""
+    return ProgressBar() if progress is True else nullcontext(progress or silent)

@@ -14,6 +14,7 @@ from k2kernel.ingest.known import Options
 from k2kernel.ingest.lookups import resolve
 from k2kernel.ingest.order import SequenceCheck, SequenceDisorder, by_ordinal
 from k2kernel.ingest.progress import Phase, Progress, silent
+from k2kernel.ingest.receipt import summed
 from k2kernel.lake import Lake
 from k2kernel.profiles import Profile
 from k2kernel.schemas import KINDS
@@ -84,7 +85,7 @@ def _inspect(decoder: Decoder, member: Member, tell: Phase, options: Options) ->
     by_line, check, first = False, SequenceCheck(), ""
     for decoded in decoder.batches():
         lines, rejected = lines + decoded.lines, rejected + len(decoded.rejected)
-        skipped = {kind: skipped.get(kind, 0) + decoded.skipped.get(kind, 0) for kind in {**skipped, **decoded.skipped}}
+        skipped = summed(skipped, decoded.skipped)
         first = first or next((str(reason) for reason in decoded.rejected["reason"].head(1)), "")
         try:
             for table, frame in decoded.tables.items():
@@ -110,7 +111,5 @@ def _send(decoder: Decoder, member: Member, producer: Producer, tell: Phase, *, 
 
 
 def _total(path: str, parts: list[Sent], published: Published) -> Sent:
-    skipped: dict[str, int] = {}
-    for part in parts:
-        skipped = {kind: skipped.get(kind, 0) + part.skipped.get(kind, 0) for kind in {**skipped, **part.skipped}}
+    skipped = summed(*(part.skipped for part in parts))
     return Sent(path, sum(part.lines for part in parts), sum(part.rejected for part in parts), skipped, published)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from k2kernel.errors import counted
@@ -47,16 +47,7 @@ class Account:
 
     def to_json(self) -> str:
         """As it is kept in the commit's provenance."""
-        return json.dumps(
-            {
-                "lines": self.lines,
-                "fanout": self.fanout,
-                "tables": dict(self.tables),
-                "skipped": dict(self.skipped),
-                "rejected": self.rejected,
-                "repeated": dict(self.repeated),
-            }
-        )
+        return json.dumps(vars(self))
 
     @classmethod
     def from_json(cls, text: str) -> Account:
@@ -156,11 +147,3 @@ def _rows(part: TableReceipt) -> str:
     texts = [counted(part.rows, "row")] if part.rows or not part.duplicate else []
     texts += [f"{part.duplicate:,} there already"] if part.duplicate else []
     return ", ".join(texts)
-
-
-def total(receipts: Iterable[Receipt]) -> Receipt:
-    """All receipts as one."""
-    result = Receipt()
-    for receipt in receipts:
-        result = result + receipt
-    return result

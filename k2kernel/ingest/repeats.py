@@ -48,18 +48,14 @@ def drop_repeats(lake: Lake, runs: Runs, parts: Sequence[Part], how: str) -> Dro
 
 def _refused(lake: Lake, parts: Sequence[Part], repeat: Repeat, how: str) -> FileFault:
     names = {part.digest.sha256: part.member.name for part in parts}
-    what = (
-        f"line {repeat.source_offset}: the trade_id {repeat.trade_id!r} of {repeat.symbol} on {repeat.venue}, session "
-    )
-    what += f"{repeat.session}, is "
+    what = f"line {repeat.source_offset}: the trade_id {repeat.trade_id!r} of {repeat.symbol} on {repeat.venue}"
+    where = f"session {repeat.session}, is {'in trades already, from' if repeat.stored else 'that of'}"
     first = names.get(repeat.first_source) or _name(lake, repeat.first_source)
     place = f"line {repeat.first_offset} of {first}"
     remedy = "--on-duplicate keep_first leaves such rows out, keep_all takes them"
     if how == KEEP_LAST:
         remedy = "keep_last chooses among the rows of one load only: " + remedy
-    return FileFault(
-        names[repeat.source], f"{what}{'in trades already, from' if repeat.stored else 'that of'} {place}", remedy
-    )
+    return FileFault(names[repeat.source], f"{what}, {where} {place}", remedy)
 
 
 def _name(lake: Lake, digest: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
-from types import TracebackType
 from typing import Self
 
 import polars as pl
@@ -42,11 +41,9 @@ class Runs:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._writer.shutdown(wait=True)
-        if kind is not None:
+        if raised[0] is not None:
             self._discard()
 
     def add(self, table: str, frame: pl.DataFrame) -> None:

@@ -15,6 +15,7 @@ from k2kernel.errors import CommitConflict, StreamFault, counted
 from k2kernel.html import Spoken
 from k2kernel.ingest.deliver import Batch, Delivered, Delivery, Parts
 from k2kernel.ingest.messages import Read
+from k2kernel.ingest.receipt import summed
 from k2kernel.lake import Lake
 from k2kernel.metrics import METRICS
 from k2kernel.sources.kafka import KafkaSource, Partition
@@ -79,13 +80,9 @@ class Streamed(Spoken):
 
     def plus(self, messages: int, delivered: Delivered) -> Streamed:
         """With one more batch."""
-        rows, gaps = _added(self.rows, delivered.rows), _added(self.gaps, delivered.gaps)
+        rows, gaps = summed(self.rows, delivered.rows), summed(self.gaps, delivered.gaps)
         rejected = self.rejected + delivered.rejected
         return Streamed(self.messages + messages, rows, rejected, self.batches + 1, gaps, self.behind)
-
-
-def _added(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    return {name: counts.get(name, 0) + more.get(name, 0) for name in {**counts, **more}}
 
 
 class Stream:

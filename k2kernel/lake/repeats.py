@@ -12,8 +12,6 @@ from k2kernel.lake.write import readable
 from k2kernel.schemas import TRADES
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import polars as pl
     from pyiceberg.table import Table
 
@@ -91,9 +89,7 @@ class Repeats:
         self._cursor.register(f"k2_stored_{number}", read_rows(self._table, file).to_arrow())
         return f"k2_stored_{number}"
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._cursor.close()
 
     def first(self, stored_only: bool = False) -> Repeat | None:

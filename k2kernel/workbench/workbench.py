@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from glob import glob
 from html import escape
 from pathlib import Path
@@ -103,7 +103,7 @@ class Workbench(Reads):
         """
         from k2kernel import ingest
 
-        return ingest.total(loaded.get() for loaded in self.ingest_each(paths, profile, **words))
+        return sum((loaded.get() for loaded in self.ingest_each(paths, profile, **words)), ingest.Receipt())
 
     def ingest_each(
         self,
@@ -142,8 +142,7 @@ class Workbench(Reads):
             raise InvalidParameter("workers", workers, "is no number of processes")
         if "lake" not in self.__dict__:
             self.init()
-        bar = ingest.ProgressBar() if progress is True else nullcontext(progress or ingest.silent)
-        with bar as tell:
+        with ingest.shown(progress) as tell:
             yield from ingest.ingest_files(self.lake, files, chosen, wanted, tell, workers=workers)
 
     def guess(self, path: str | Path) -> str | None:
