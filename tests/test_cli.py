@@ -161,6 +161,19 @@ def test_no_rows_is_exit_0_and_still_has_its_columns(cli: Any, loaded: Path, out
     assert {"json": out == "[]\n", "csv": out.startswith("symbol,venue,"), "table": out.startswith("ts_event")}[output]
 
 
+@pytest.mark.parametrize("words", ["stream dead-letter list", "query hours XASX 2024-03-03", "table quality"])
+def test_nothing_is_written_in_every_format(words: str, capsysbinary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    k2.connect().init()
+
+    def written(output: str) -> Any:
+        return call(capsysbinary, monkeypatch, main, *words.split(), "-o", output)[1]
+
+    frames = [pl.read_csv(written("csv")), pl.read_ipc_stream(written("arrow")), pl.read_parquet(written("parquet"))]
+    assert [len(frame) for frame in frames] == [0, 0, 0]
+    assert frames[0].columns == frames[1].columns == frames[2].columns != []
+    assert (written("json"), written("ndjson")) == (b"[]\n", b"")
+
+
 def test_hostile_values_are_only_values(cli: Any, loaded: Path) -> None:
     hostile = "O'NEIL; DROP TABLE trades"
     code, out, _ = cli(query_main, "trades", "-s", hostile, "-o", "json")

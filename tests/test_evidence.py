@@ -34,6 +34,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> k2.Workbench:
 
 ASKED: dict[str, Callable[[k2.Workbench], k2.Result]] = {
     "trades": lambda wb: wb.trades("BHP", session="2024-03-05", limit=20),
+    "no rows": lambda wb: wb.trades("BHP", session="1999-01-04"),
     "some columns": lambda wb: wb.quotes("BHP", start=date(2024, 3, 5), columns=["bid_px", "ask_px"]),
     "bars": lambda wb: wb.bars("BHP", "1h", session="2024-03-04"),
     "spreads": lambda wb: wb.spreads("BHP", session="2024-03-05"),

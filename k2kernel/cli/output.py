@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from k2kernel.html import text
-from k2kernel.sinks import encode, records_table
+from k2kernel.sinks import batches_of, encode, records_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,16 +71,20 @@ def write(batches: Iterable[pa.RecordBatch], output: Output) -> None:
             sys.stdout.buffer.flush()
 
 
+def whole(table: pa.Table, output: Output, columns: Sequence[str] | None = None) -> None:
+    """Write a table that is in memory; for people it has some `columns` (None: all)."""
+    if output is Output.table:
+        frame(table, columns)
+    else:
+        write(batches_of(table), output)
+
+
 def records(found: Sequence[Any], output: Output, order: Sequence[str] | None = None) -> None:
     """Write dataclass records as rows; a table has their fields in this `order` (None: their own)."""
     if not found:
         typer.echo({Output.table: "none", Output.json: "[]"}.get(output, ""), err=output is Output.table)
         return
-    table = records_table(found)
-    if output is Output.table:
-        frame(table, order)
-    else:
-        write(table.to_batches(), output)
+    whole(records_table(found), output, order)
 
 
 def record(found: Any, output: Output) -> None:

@@ -31,7 +31,7 @@ from k2kernel.cli.options import (
     where,
     written,
 )
-from k2kernel.cli.output import Output, frame, rows, write
+from k2kernel.cli.output import Output, rows, whole
 from k2kernel.cli.shared import Home, workbench
 
 app = typer.Typer(
@@ -150,11 +150,7 @@ def hours(
     home: Home = None,
 ) -> None:
     """When a venue trades: open, close and break of each session, in UTC."""
-    found = workbench(home).hours(venue, session).to_arrow()
-    if output is Output.table:
-        frame(found)
-    else:
-        write(found.combine_chunks().to_batches(), output)
+    whole(workbench(home).hours(venue, session).to_arrow(), output)
 
 
 @app.command()

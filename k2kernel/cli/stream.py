@@ -14,13 +14,11 @@ import typer
 from k2kernel import words
 from k2kernel.cli.load import options_of
 from k2kernel.cli.options import FileOption, FileSymbol, FileVenue, Format, Limit, MaxRejects
-from k2kernel.cli.output import Output, frame, records, rows, write
+from k2kernel.cli.output import Output, records, rows, whole
 from k2kernel.cli.shared import Home, say, workbench
 from k2kernel.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from k2kernel.ingest.stream import Streamed
 
 app = typer.Typer(
@@ -167,7 +165,7 @@ def list_letters(
     """Messages that were no rows, and why."""
     chosen = workbench(home).dead_letters().chosen(source, None, error, None if every else "open")
     most = limit or (_SHOWN if output is Output.table else len(chosen))
-    _print(chosen.select(_LETTER).head(most).to_arrow(), output)
+    whole(chosen.select(_LETTER).head(most).to_arrow(), output)
     if most < len(chosen):
         say(f"{most} of {len(chosen):,}; --limit N shows more, -o csv writes all")
 
@@ -235,10 +233,3 @@ class _Teller:
         if now >= self._next:
             self._next = now + self._seconds
             say(f"{datetime.now(UTC):%H:%M:%S} UTC: {done}")
-
-
-def _print(table: pa.Table, output: Output) -> None:
-    if output is Output.table:
-        frame(table)
-    else:
-        write(table.to_batches() or [table.schema.empty_table().to_batches()[0]], output)

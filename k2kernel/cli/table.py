@@ -12,7 +12,7 @@ import typer
 
 from k2kernel import words
 from k2kernel.cli.options import AsOf, End, Format, KnownAt, Limit, Session, Start, Symbols, Table, Venue
-from k2kernel.cli.output import Output, record, records, rows, write
+from k2kernel.cli.output import Output, record, records, rows, whole
 from k2kernel.cli.query import snapshots
 from k2kernel.cli.shared import Home, say, workbench
 
@@ -89,7 +89,7 @@ def quality(
     if output is Output.table:
         typer.echo(repr(found))
     else:
-        write(found.to_arrow().combine_chunks().to_batches(), output)
+        whole(found.to_arrow(), output)
 
 
 @app.command(rich_help_panel=_STATES)

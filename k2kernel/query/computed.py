@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from k2kernel.errors import InvalidParameter
 from k2kernel.query.connection import Database, Query, Told
 from k2kernel.query.result import Result
+from k2kernel.sinks import batches_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,10 +58,7 @@ class Computed(Result):
         progress: Told | None = None,  # noqa: ARG002 - nothing is known of it
     ) -> Iterator[pa.RecordBatch]:
         """The rows (the first `limit`) as Arrow batches of at most `rows`; all of them are in memory meanwhile."""
-        import pyarrow as pa
-
-        table = self.to_arrow(timeout).slice(0, limit).combine_chunks()
-        yield from table.to_batches(rows) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+        yield from batches_of(self.to_arrow(timeout).slice(0, limit), rows)
 
 
 def arrow(frame: pl.DataFrame | pa.Table) -> pa.Table:

@@ -1,7 +1,7 @@
 """Where replays and exports write: Arrow batches in, a file out. A broker can be one more `Sink`."""
 
 from k2kernel.sinks.files import NdjsonSink, ParquetSink, open_sink
-from k2kernel.sinks.formats import FORMATS, encode, records_table
+from k2kernel.sinks.formats import FORMATS, batches_of, encode, records_table
 from k2kernel.sinks.sink import Sink
 from k2kernel.sinks.text import as_text, ndjson
 from k2kernel.times import parse_zone
@@ -12,6 +12,7 @@ __all__ = [
     "ParquetSink",
     "Sink",
     "as_text",
+    "batches_of",
     "encode",
     "ndjson",
     "open_sink",

@@ -134,6 +134,14 @@ FORMATS: dict[str, Callable[[Batches], Iterator[bytes]]] = {
 }
 
 
+def batches_of(table: pa.Table, rows: int | None = None) -> list[pa.RecordBatch]:
+    """The batches of a table, each of at most `rows` (None: any number); at least one, for the schema."""
+    import pyarrow as pa
+
+    found: list[pa.RecordBatch] = table.combine_chunks().to_batches(rows)
+    return found or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+
+
 def records_table(found: Sequence[Any]) -> pa.Table:
     """Dataclass records as a table, their ids as texts; without records there are no columns."""
     import pyarrow as pa

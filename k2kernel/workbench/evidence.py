@@ -8,7 +8,7 @@ every file. Its `seal` is the SHA-256 of all of that: whoever was told the seal 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,7 +20,7 @@ from k2kernel.cached import cached_property
 from k2kernel.eligibility import policies
 from k2kernel.errors import FileFault, InvalidParameter, K2Error, counted
 from k2kernel.html import record, states
-from k2kernel.sinks import encode
+from k2kernel.sinks import batches_of, encode
 from k2kernel.workbench.asked import from_json, to_json
 from k2kernel.workbench.reads import Reads
 from k2kernel.workbench.view import View
@@ -107,7 +107,7 @@ class Evidence:
         """What of the files an answer does not have; the rows of a statement may come in any order."""
         rows, lines = (Path(self.folder) / name for name in (ROWS, LINES))
         statement, table = self.facts["verb"] == "sql", again.to_arrow()
-        if rows.exists() and not _same(rows.read_bytes(), _csv(table), any_order=statement):
+        if rows.exists() and not _same(rows.read_bytes(), _encoded(table, "csv"), any_order=statement):
             yield "asked again, the answer has other rows"
         if lines.exists() and not statement:
             found = _lines(self.bench, again, table, from_json(self.facts["asked"]), self.facts["snapshots"])
@@ -129,8 +129,8 @@ def evidence(bench: Reads, result: Result, folder: str | Path | None = None) -> 
     lines = _lines(bench, result, table, kept, snapshots)
     place.mkdir(parents=True)
     contents = {
-        ROWS: _encoded(table.to_batches(), "csv", table.schema),
-        TABLE: _encoded(table.to_batches(), "parquet", table.schema),
+        ROWS: _encoded(table, "csv"),
+        TABLE: _encoded(table, "parquet"),
     }
     contents |= {} if lines is None else {LINES: lines.write_csv().encode()}
     facts: dict[str, Any] = {
@@ -217,12 +217,8 @@ def _same(kept: bytes, again: bytes, *, any_order: bool) -> bool:
     return kept == again or (any_order and sorted(kept.splitlines()) == sorted(again.splitlines()))
 
 
-def _csv(table: pa.Table) -> bytes:
-    return _encoded(table.to_batches(), "csv", table.schema)
-
-
-def _encoded(batches: Iterable[Any], form: str, schema: Any) -> bytes:
-    return b"".join(encode(list(batches) or schema.empty_table().to_batches(), form))
+def _encoded(table: pa.Table, form: str) -> bytes:
+    return b"".join(encode(batches_of(table), form))
 
 
 def _digest(content: bytes) -> str:

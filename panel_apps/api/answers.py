@@ -18,11 +18,11 @@ from k2kernel import Position, __version__
 from k2kernel.errors import ExpiredReference, InvalidPosition, UnknownReference
 from k2kernel.metrics import METRICS
 from k2kernel.query import EVENT_KEY, digest_of
-from k2kernel.sinks import encode, parse_zone
+from k2kernel.sinks import batches_of, encode, parse_zone
 from panel_apps.api.context import context_of, facts_of, key_of, most_rows, rows_of
 from panel_apps.api.formats import MEDIA_TYPES, wanted
 from panel_apps.api.problems import Refused
-from panel_apps.api.reads import Piece, Read, Whole, batches_of
+from panel_apps.api.reads import Piece, Read, Whole
 from panel_apps.api.streaming import Pieces, Stream, begun
 from panel_apps.api.words import USUAL_PAGE, Format, Words
 from panel_apps.api.work import Turn

@@ -11,6 +11,7 @@ import pyarrow as pa
 from k2kernel import Position, Replay, Result
 from k2kernel.cached import cached_property
 from k2kernel.errors import InvalidParameter, listed
+from k2kernel.sinks import batches_of
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,3 @@ class ReplayRead:
         more = next(found, None) is not None
         rows = self.replay.schema.empty_table() if first is None else pa.Table.from_batches([first])
         return Piece(rows, more, position if more else None)
-
-
-def batches_of(table: pa.Table) -> list[pa.RecordBatch]:
-    """The batches of a table, at least one."""
-    found: list[pa.RecordBatch] = table.combine_chunks().to_batches()
-    return found or [pa.RecordBatch.from_pylist([], schema=table.schema)]
