@@ -70,7 +70,7 @@ def export(lake: Lake, name: str, snapshot_id: int | None, folder: Path) -> Expo
     if snapshot_id is None:
         raise UnknownReference(name, "main", "", f"{name} has no snapshot to export")
     files, io = lake.files(name, snapshot_id), lake.table(name).io
-    if any(file.deletes or file.has_deletion_vector for file in files):
+    if any(file.has_deletes for file in files):
         raise UnsupportedTable(name, "has files with deleted rows", f"Run `k2 table compact {name}` first")
     if folder.exists() and any(folder.iterdir()):
         raise FileFault(str(folder), "is not empty", "Name a new folder")

@@ -6,7 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,7 +14,7 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from sqlalchemy.exc import SQLAlchemyError
 
 from k2kernel.errors import CommitConflict
-from k2kernel.lake.provenance import COMMIT_KEY
+from k2kernel.lake.provenance import COMMIT_KEY, summary_of
 from k2kernel.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -44,10 +44,8 @@ def new_commit_id() -> str:
 
 def landed(table: Table, commit_id: str) -> int | None:
     """The snapshot of an earlier attempt whose answer was lost."""
-    for snapshot in table.metadata.snapshots:
-        if snapshot.summary is not None and snapshot.summary.additional_properties.get(COMMIT_KEY) == commit_id:
-            return snapshot.snapshot_id
-    return None
+    made = (each.snapshot_id for each in table.metadata.snapshots if summary_of(each).get(COMMIT_KEY) == commit_id)
+    return next(made, None)
 
 
 def attempt(name: str, step: Callable[[], T], turn: Turn = nullcontext) -> T:
@@ -142,7 +140,5 @@ def entries(table: Table, snapshot_id: int | None, paths: Collection[str]) -> li
 def discard(io: FileIO, paths: Iterable[str]) -> None:
     """Delete files; those that are gone already are passed over."""
     for path in paths:
-        try:
+        with suppress(FileNotFoundError):
             io.delete(path)
-        except FileNotFoundError:
-            continue

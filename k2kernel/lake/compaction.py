@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from k2kernel.errors import StorageFault
 from k2kernel.lake import commit
-from k2kernel.lake.provenance import COMMIT_KEY, carried
+from k2kernel.lake.provenance import COMMIT_KEY, carried, summary_of
 from k2kernel.lake.replacing import read_rows
 from k2kernel.lake.write import by_field_id, own_columns, readable
 from k2kernel.schemas import TABLES
@@ -36,6 +36,11 @@ class Group:
         """Rows in the files, before deletes."""
         return sum(file.rows for file in self.files)
 
+    @property
+    def has_deletes(self) -> bool:
+        """True where rows of some file may be deleted."""
+        return any(file.has_deletes for file in self.files)
+
 
 def groups(files: FileSet, rows: int, session: date | None = None) -> list[Group]:
     """What there is to compact into files of `rows`: of each session the files with deletes and those less than half
@@ -46,22 +51,14 @@ def groups(files: FileSet, rows: int, session: date | None = None) -> list[Group
         by_session.setdefault(file.session, []).append(file)
     if session is not None:
         whole = Group(session, tuple(by_session.get(session, ())))
-        return [whole] if len(whole.files) > 1 or any(map(_deleted, whole.files)) else []
+        return [whole] if len(whole.files) > 1 or whole.has_deletes else []
     days = sorted(by_session.items(), key=lambda item: item[0] or date.min)
-    small = (Group(day, tuple(file for file in of if _small(file, rows))) for day, of in days)
+    small = (Group(day, tuple(file for file in of if file.has_deletes or 2 * file.rows < rows)) for day, of in days)
     return [group for group in small if _worth(group, rows)]
 
 
-def _small(file: LakeFile, rows: int) -> bool:
-    return _deleted(file) or 2 * file.rows < rows
-
-
-def _deleted(file: LakeFile) -> bool:
-    return bool(file.deletes) or file.has_deletion_vector
-
-
 def _worth(group: Group, rows: int) -> bool:
-    return any(map(_deleted, group.files)) or ceil(group.rows / rows) < len(group.files)
+    return group.has_deletes or ceil(group.rows / rows) < len(group.files)
 
 
 @dataclass
@@ -106,8 +103,7 @@ class Compaction:
             return None
         added = [file for group in ready for file in self._described[group]]
         removed = commit.entries(table, current.snapshot_id, {file.path for group in ready for file in group.files})
-        snapshot = table.snapshot_by_id(current.snapshot_id or 0)
-        summary = {} if snapshot is None or snapshot.summary is None else snapshot.summary.additional_properties
+        summary = summary_of(table.snapshot_by_id(current.snapshot_id or 0))
         return commit.commit(table, added, removed, {**carried(summary), COMMIT_KEY: self.id})
 
     def _drop(self, table: Table, groups: Sequence[Group]) -> None:
@@ -117,12 +113,13 @@ class Compaction:
 
     def _write(self, table: Table, group: Group) -> None:
         written = self._written.setdefault(group, [])
-        there = sum(file.rows for file in group.files if not _deleted(file))
-        rows = 0
+        deleted = [file for file in group.files if file.has_deletes]
+        plain = [file for file in group.files if not file.has_deletes]
+        there, rows = sum(file.rows for file in plain), 0
         with ExitStack() as stack:
-            frames = {f"k2_rest_{at}": read_rows(table, file) for at, file in enumerate(filter(_deleted, group.files))}
+            frames = {f"k2_rest_{at}": read_rows(table, file) for at, file in enumerate(deleted)}
             there += sum(frame.height for frame in frames.values())
-            paths = [stack.enter_context(readable(table.io, file.path)) for file in group.files if not _deleted(file)]
+            paths = [stack.enter_context(readable(table.io, file.path)) for file in plain]
             text, values = self._sorted(table, paths, list(frames)), {"paths": paths} if paths else {}
             for file in self.writer.write_run(
                 table, text, values=values, frames=frames, session=group.session, rows=self.rows
@@ -150,12 +147,11 @@ def merge_manifests(table: Table) -> int | None:
     snapshot = table.current_snapshot()
     if snapshot is None or len(snapshot.manifests(table.io)) < 2:
         return None
-    keys = {} if snapshot.summary is None else snapshot.summary.additional_properties
     least = "commit.manifest.min-count-to-merge"
     before = table.properties.get(least)
     with table.transaction() as transaction:
         transaction.set_properties({least: "1"})
-        producer = transaction.update_snapshot(snapshot_properties=carried(keys)).merge_append()
+        producer = transaction.update_snapshot(snapshot_properties=carried(summary_of(snapshot))).merge_append()
         producer.commit()
         transaction.set_properties({least: before}) if before else transaction.remove_properties(least)
     return producer.snapshot_id

@@ -54,6 +54,11 @@ class LakeFile:
     deletes: tuple[str, ...] = ()
     has_deletion_vector: bool = False
 
+    @property
+    def has_deletes(self) -> bool:
+        """True where rows of the file may be deleted."""
+        return bool(self.deletes) or self.has_deletion_vector
+
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
@@ -250,11 +255,9 @@ class _Decoder:
         if known is None:
             return None, None
         field_id, field_type = known
-        low, high = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
-        return (
-            None if low is None else from_bytes(field_type, low),
-            None if high is None else from_bytes(field_type, high),
-        )
+        ends = ((bounds or {}).get(field_id) for bounds in (file.lower_bounds, file.upper_bounds))
+        low, high = (None if end is None else from_bytes(field_type, end) for end in ends)
+        return low, high
 
     def _nulls(self, file: DataFile, column: str) -> int | None:
         known = self._columns[column]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from k2kernel.lake.local_io import opened
-from k2kernel.lake.provenance import PARENT_KEY, TS_INGEST_KEY, Provenance, SourceRecord, standing
+from k2kernel.lake.provenance import PARENT_KEY, TS_INGEST_KEY, Provenance, SourceRecord, standing, summary_of
 from k2kernel.lake.snapshots import Parents, committed_at
 from k2kernel.schemas import TABLES
 from k2kernel.times import from_ns
@@ -36,8 +36,7 @@ class History:
         """The provenance that a snapshot carries, or None where it is no ingest's."""
         known = snapshot.snapshot_id
         if known not in self._parsed:
-            summary = {} if snapshot.summary is None else snapshot.summary.additional_properties
-            self._parsed[known] = Provenance.parse(summary, known, committed_at(snapshot))
+            self._parsed[known] = Provenance.parse(summary_of(snapshot), known, committed_at(snapshot))
         return self._parsed[known]
 
     def sources(self, kept: Iterable[IcebergSnapshot]) -> dict[int, str]:
@@ -65,8 +64,7 @@ class History:
         """The `ts_ingest` of the last ingest that a snapshot is built on; None where it has expired, or none is."""
         parents = Parents(metadata)
         while snapshot_id in parents.snapshots:
-            summary = parents.snapshots[snapshot_id].summary
-            stamp = None if summary is None else summary.additional_properties.get(TS_INGEST_KEY)
+            stamp = summary_of(parents.snapshots[snapshot_id]).get(TS_INGEST_KEY)
             if stamp is not None:
                 return datetime.fromisoformat(stamp)
             snapshot_id = parents.true(snapshot_id)
@@ -104,8 +102,7 @@ def log_rows(name: str, gone: Iterable[IcebergSnapshot], parents: Parents, histo
     rows: list[dict[str, object]] = []
     for snapshot in gone:
         ingest, parent = history.of(snapshot), parents.true(snapshot.snapshot_id)
-        keys = {} if snapshot.summary is None else snapshot.summary.additional_properties
-        known = {key: value for key, value in keys.items() if key.startswith("k2.")}
+        known = {key: value for key, value in summary_of(snapshot).items() if key.startswith("k2.")}
         known |= {} if parent is None else {PARENT_KEY: str(parent)}
         sources = () if ingest is None else ingest.sources
         rows += log_entries(name, snapshot.snapshot_id, committed_at(snapshot), sources, known)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, RESTError
+from pyiceberg.exceptions import NoSuchTableError, RESTError
 
 from k2kernel.errors import CatalogMoved, InvalidParameter, LakeNotFound
 from k2kernel.lake.catalog import BUSY_SECONDS, MOVED, connect, shown
@@ -92,7 +92,7 @@ def _registered(target: Catalog, tables: dict[tuple[str, str], str]) -> Iterator
     try:
         for table, location in tables.items():
             if not target.namespace_exists(table[0]):
-                _make_namespace(target, table[0])
+                target.create_namespace_if_not_exists(table[0])
             _forget(target, table, location)
             _register(target, table, location)
             done.append(table)
@@ -111,13 +111,6 @@ def _register(target: Catalog, table: tuple[str, str], location: str) -> None:
         problem = f"that catalog cannot take {'.'.join(table)} where it is: {exc}"
         remedy = "Its server must reach the warehouse at that place: a bucket it has the keys of, or the same folder"
         raise InvalidParameter("uri", shown(target.properties["uri"]), problem, remedy) from exc
-
-
-def _make_namespace(target: Catalog, name: str) -> None:
-    try:
-        target.create_namespace(name)
-    except NamespaceAlreadyExistsError:
-        return
 
 
 def _forget(target: Catalog, table: tuple[str, str], location: str) -> None:

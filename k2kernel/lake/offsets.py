@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from k2kernel.errors import CommitConflict, WriterFenced
+from k2kernel.lake.provenance import summary_of
 
 if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
@@ -44,7 +45,7 @@ class Claim:
 def held(line: Iterable[IcebergSnapshot]) -> dict[str, Claim]:
     """What a table has of each source, by a line of ancestors, newest first: the newest that says is right."""
     for snapshot in line:
-        summary = {} if snapshot.summary is None else snapshot.summary.additional_properties
+        summary = summary_of(snapshot)
         if _OFFSETS_KEY in summary:
             return _parse(summary)
     return {}

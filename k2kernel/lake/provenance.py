@@ -6,7 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
 COMMIT_KEY = "k2.commit"
 TS_INGEST_KEY = "k2.ts-ingest"
@@ -96,6 +99,11 @@ class Provenance:
         """The same, less the sources of `digests`."""
         gone = frozenset(digests)
         return replace(self, sources=tuple(source for source in self.sources if source.digest not in gone))
+
+
+def summary_of(snapshot: IcebergSnapshot | None) -> Mapping[str, str]:
+    """The keys of a snapshot's summary; none where there is no snapshot, or it has no summary."""
+    return {} if snapshot is None or snapshot.summary is None else snapshot.summary.additional_properties
 
 
 def standing(history: Iterable[Provenance]) -> list[Provenance]:

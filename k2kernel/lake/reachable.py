@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,8 +96,6 @@ def sizes(io: FileIO, paths: set[str]) -> int:
     """Bytes of files; those that are gone count nothing."""
     total = 0
     for path in paths:
-        try:
+        with suppress(FileNotFoundError):
             total += len(io.new_input(path))
-        except FileNotFoundError:
-            continue
     return total

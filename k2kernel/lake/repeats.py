@@ -66,7 +66,7 @@ class Repeats:
             paths = {path: stack.enter_context(readable(self._table.io, path)) for path in self._new}
             self._places = {place: path for path, place in paths.items()}
             near = self._near() if self._places else []
-            plain = [file for file in near if not file.deletes and not file.has_deletion_vector]
+            plain = [file for file in near if not file.has_deletes]
             there = [stack.enter_context(readable(self._table.io, file.path)) for file in plain]
             stored = ["read_parquet($stored, hive_partitioning = false)"] if there else []
             stored += [self._frame(number, file) for number, file in enumerate(near) if file not in plain]

@@ -68,6 +68,5 @@ def read_rows(table: Table, file: LakeFile) -> pl.DataFrame:
     from pyiceberg.io.pyarrow import ArrowScan
 
     tasks = [task for task in table.scan().plan_files() if task.file.file_path == file.path]
-    frame = pl.from_arrow(ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue()).to_table(tasks))
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - an Arrow table is never a Series
-    return frame
+    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+    return pl.DataFrame(pl.from_arrow(scan.to_table(tasks)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference, listed
 from k2kernel.html import facts, record
 from k2kernel.lake.pins import Pin, pinned
+from k2kernel.lake.provenance import summary_of
 from k2kernel.times import AsOf, from_ns
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def describe(metadata: TableMetadata, sources: Mapping[int, str]) -> list[Snapsh
 
 
 def _describe(snapshot: IcebergSnapshot, source: str, tags: Iterable[str], current: set[int]) -> Snapshot:
-    summary = {} if snapshot.summary is None else snapshot.summary.additional_properties
+    summary = summary_of(snapshot)
     return Snapshot(
         id=snapshot.snapshot_id,
         parent_id=snapshot.parent_snapshot_id,

@@ -85,7 +85,7 @@ class Catalogue:
 
     def rows(self, pinned: Pinned) -> int:
         """The rows of a snapshot: by the manifests, or counted where rows were deleted."""
-        if pinned.known is None and not any(file.deletes or file.has_deletion_vector for file in pinned.files):
+        if pinned.known is None and not any(file.has_deletes for file in pinned.files):
             return pinned.files.rows
         return self._rows.get((pinned.name, pinned.snapshot_id, pinned.known), lambda: self._count(pinned))
 
@@ -187,8 +187,7 @@ def _distinct_venues(entries: pa.Table, symbol: str) -> tuple[str, ...]:
 def _proves(file: LakeFile, symbol: str) -> bool:
     """True where statistics prove that the file has rows of `symbol`, all on one venue."""
     return (
-        not file.deletes
-        and not file.has_deletion_vector
+        not file.has_deletes
         and symbol in (file.symbol_min, file.symbol_max)
         and file.venue_min is not None
         and file.venue_min == file.venue_max
@@ -197,7 +196,7 @@ def _proves(file: LakeFile, symbol: str) -> bool:
 
 def _bounded(file: LakeFile) -> bool:
     """True where statistics tell the last event of the one venue that the file has rows of."""
-    whole = not file.deletes and not file.has_deletion_vector and file.ts_event_max is not None
+    whole = not file.has_deletes and file.ts_event_max is not None
     return whole and file.venue_min is not None and file.venue_min == file.venue_max
 
 

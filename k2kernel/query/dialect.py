@@ -96,7 +96,7 @@ def _relation(plan: Plan, name: str, values: dict[str, object]) -> exp.Expr:
 def _bars(planned: Query, number: int, values: dict[str, object]) -> exp.Expr:
     """The statement of bars, which reads one table by its files, over the table's snapshot."""
     of = {(reading.table, reading.snapshot_id) for reading in planned.readings}
-    deleted = any(file.deletes or file.has_deletion_vector for reading in planned.readings for file in reading.files)
+    deleted = any(file.has_deletes for reading in planned.readings for file in reading.files)
     if planned.frames or len(of) != 1 or deleted:
         raise SqlRefused("These bars cannot be put for Spark", f"{_REMEDY}, or compact the table if rows were deleted")
     tree, (table, snapshot) = _parsed(planned.text), of.pop()

@@ -206,7 +206,7 @@ class Scan:
     def _union(self, files: Sequence[LakeFile], fields: Sequence[Field], bind: Bind) -> str:
         """The rows of files, each kind of file by its own reader."""
         vectors = _vectors(files)
-        plain = [file for file in files if not file.deletes and not file.has_deletion_vector]
+        plain = [file for file in files if not file.has_deletes]
         deleted = [file for file in files if file.deletes and not file.has_deletion_vector]
         parts = [_parquet(plain, fields, bind)] if plain else []
         parts += [_without_deleted(deleted, fields, bind)] if deleted else []

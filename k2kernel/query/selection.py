@@ -157,7 +157,7 @@ def _bound_instant(values: Values, instant: int, exact: str, coarse: str) -> lis
 def leading(files: Sequence[LakeFile], rows: int) -> list[LakeFile]:
     """The files that can hold one of the first `rows` events, where every row of `files` is wanted."""
     bounds = [(file.ts_event_max, file.rows) for file in files if file.ts_event_max is not None]
-    if len(bounds) < len(files) or any(file.deletes or file.has_deletion_vector for file in files):
+    if len(bounds) < len(files) or any(file.has_deletes for file in files):
         return list(files)
     found = 0
     for latest, count in sorted(bounds):

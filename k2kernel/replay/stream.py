@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
@@ -62,19 +62,14 @@ class _Ahead:
         self._closed.set()
         while self._thread.is_alive():
             self._interrupt()
-            self._take_away()
+            with suppress(Empty):
+                self._ready.get_nowait()
             self._thread.join(_AGAIN_S)
 
     def _interrupt(self) -> None:
         with self._lock:
             if self._running is not None:
                 self._running.interrupt()
-
-    def _take_away(self) -> None:
-        try:
-            self._ready.get_nowait()
-        except Empty:
-            return
 
     def _work(self) -> None:
         try:
