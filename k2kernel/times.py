@@ -26,8 +26,6 @@ _DURATION = re.compile(r"(\d{1,9})(ns|us|ms|s|m|h|d)")
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "m": 60 * NS, "h": 3_600 * NS, "d": 86_400 * NS}
 _NAME = re.compile(r"[a-z][a-z0-9._-]*")
 
-type_error = "is neither a date, a time with a zone nor an ISO 8601 text"
-
 
 def to_ns(moment: datetime) -> int:
     """Nanoseconds since 1970 of an aware datetime."""
@@ -38,6 +36,11 @@ def to_ns(moment: datetime) -> int:
 def from_ns(instant: int) -> datetime:
     """The aware UTC datetime of an instant in ns, floored to a microsecond."""
     return _EPOCH + timedelta(microseconds=instant // 1_000)
+
+
+def midnight_us(day: date) -> int:
+    """The µs since 1970 at which a day begins in UTC."""
+    return (day - _EPOCH.date()) // timedelta(microseconds=1)
 
 
 def parse_date(value: object, parameter: str) -> date:
@@ -59,7 +62,7 @@ def parse_instant(value: object, parameter: str) -> int:
             raise InvalidParameter(parameter, value.isoformat(), "has no time zone", "Give one, such as tzinfo=UTC")
         return to_ns(value)
     if not isinstance(value, str):
-        raise InvalidParameter(parameter, value, type_error)
+        raise InvalidParameter(parameter, value, "is neither a date, a time with a zone nor an ISO 8601 text")
     found = _INSTANT.fullmatch(value.strip())
     if found is None:
         raise InvalidParameter(
@@ -94,10 +97,13 @@ Bound = date | int
 
 def parse_bound(value: object, parameter: str) -> Bound:
     """A session where `value` is a bare date, else an instant in ns."""
-    is_date = isinstance(value, date) and not isinstance(value, datetime)
-    if is_date or (isinstance(value, str) and _DATE.fullmatch(value)):
-        return parse_date(value, parameter)
-    return parse_instant(value, parameter)
+    return parse_date(value, parameter) if _is_day(value) else parse_instant(value, parameter)
+
+
+def _is_day(value: object) -> bool:
+    if isinstance(value, str):
+        return _DATE.fullmatch(value) is not None
+    return isinstance(value, date) and not isinstance(value, datetime)
 
 
 @dataclass(frozen=True)
@@ -183,15 +189,11 @@ def parse_as_of(value: AsOfLike, parameter: str = "as_of") -> AsOf | None:
         return value
     if isinstance(value, Mapping):
         return AsOf().settled({str(table): _snapshot_id(found, parameter) for table, found in value.items()})
-    if isinstance(value, bool):
-        raise InvalidParameter(parameter, value, type_error)
     if _is_id(value):
         return AsOf(id=int(value))  # type: ignore[arg-type]
     if isinstance(value, str) and _NAME.fullmatch(value):
         return AsOf(name=value)
-    if (isinstance(value, date) and not isinstance(value, datetime)) or (
-        isinstance(value, str) and _DATE.fullmatch(value)
-    ):
+    if _is_day(value):
         raise InvalidParameter(
             parameter, str(value), "is a bare date", "Say which instant, such as 2014-03-10T17:00:00+11:00"
         )

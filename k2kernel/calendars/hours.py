@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from k2kernel.cached import cached_property
 from k2kernel.calendars.venues import Venue
 from k2kernel.errors import InvalidParameter
+from k2kernel.times import midnight_us, to_ns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -107,7 +108,7 @@ class _Session:
             edges = [(self.open, self.break_start), (self.break_end, self.close)]
         anchors = ((getattr(self, anchor), start, end) for anchor, start, end in auctions)
         edges += [(at + start, at + end) for at, start, end in anchors if at is not None]
-        midnight = (self.session - _FIRST) // _US
+        midnight = midnight_us(self.session)
         return _merged((start - midnight, end - midnight) for start, end in edges)
 
 
@@ -184,12 +185,9 @@ def _usual(venue: Venue, day: date, by: str, known: _Calendar | None = None) -> 
     for clock in times[1:]:
         following = datetime.combine(moments[-1].date(), clock)
         moments.append(following if following > moments[-1] else following + _DAY)
-    edges = [(moment.replace(tzinfo=zone).astimezone(UTC) - _EPOCH) // _US for moment in moments]
+    edges = [to_ns(moment.replace(tzinfo=zone)) // 1_000 for moment in moments]
     break_start, break_end = edges[1:3] if len(edges) == 4 else (None, None)
     return _Session(day, edges[0], edges[-1], break_start, break_end, early=False, by=by)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)

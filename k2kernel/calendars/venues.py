@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, time, timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
 
 from k2kernel.errors import InvalidParameter, UnknownVenue, listed
+from k2kernel.times import from_ns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,7 +28,6 @@ USER_FILE = "venues.toml"
 _NO_PLACES = ("localtime", "posixrules", "Factory")
 """Files of the zone database that name this machine, or nothing, instead of a place."""
 _SHIPPED = Path(__file__).parents[1] / "venues.toml"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def session_expr(venue: Venue, column: str | pl.Expr) -> pl.Expr:
 
 def session_of(venue: Venue, instant: int) -> date:
     """The session of one instant in ns since 1970: the same rule as `session_expr`, for a single value."""
-    moment = _EPOCH + timedelta(microseconds=instant // 1_000)
-    return (moment.astimezone(ZoneInfo(venue.zone)).replace(tzinfo=None) + _roll(venue)).date()
+    return (from_ns(instant).astimezone(ZoneInfo(venue.zone)).replace(tzinfo=None) + _roll(venue)).date()
 
 
 def _roll(venue: Venue) -> timedelta:

@@ -139,12 +139,14 @@ def quality(
     trades, quotes = (engine.chosen(table, symbol, venue, wanted, when) for table in ("trades", "quotes"))
     letters = engine.chosen("dead_letter", None, None, Range(), when)
     within = {"trades": trades.hours(AUCTIONS), "quotes": quotes.hours(ALL)}
-    frames = [_frame(trades, text, values, quotes) for text, values in _statements(trades, quotes, within, limits)]
+    frames = [
+        pl.DataFrame(trades.run(text, values, quotes)) for text, values in _statements(trades, quotes, within, limits)
+    ]
     table = frames[0]
     for frame in frames[1:]:
         table = table.join(frame, on="k2_key", how="left")
     values = Values()
-    bad = _frame(trades, checks.rejected(trades, quotes, letters, values), values, quotes, letters)
+    bad = pl.DataFrame(trades.run(checks.rejected(trades, quotes, letters, values), values, quotes, letters))
     snapshots = {each.pinned.name: each.pinned.snapshot_id for each in (trades, quotes, letters)}
     counts = [name for name in COLUMNS if name not in (*FACTS[2:4], *_NUMBERS)]
     ordered = table.select(*KEY, *COLUMNS).with_columns(pl.col(counts).fill_null(0))
@@ -169,10 +171,6 @@ def _statements(
     for check in made:
         values = Values()
         yield check(values), values
-
-
-def _frame(of: Chosen, text: str, values: Values, *others: Chosen) -> pl.DataFrame:
-    return pl.DataFrame(of.run(text, values, *others))
 
 
 def _length(name: str, value: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from k2kernel.errors import InvalidParameter, K2Error, UnknownReference
 from k2kernel.query.bar_engine import BarEngine, BarSpec, Plan
@@ -22,8 +22,6 @@ from k2kernel.schemas import BARS
 from k2kernel.times import Range, Sessions
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from k2kernel.eligibility import Policy
     from k2kernel.lake import FileSet, Lake
 
@@ -109,6 +107,8 @@ class BarCache:
 
     def _written(self, name: str, pinned: Pinned, day: date, spec: BarSpec) -> Iterable[str]:
         """A data file with the states of one session, if it has trades that count."""
+        import polars as pl
+
         part = pinned.only(file for file in pinned.files if file.session == day)
         if not part.files:
             return []
@@ -117,7 +117,7 @@ class BarCache:
         columns = ", ".join(f"{_STORED.get(each, each)} AS {each}" for each in BARS.names)
         states = bars.states(plan.scan, plan.conditions, plan.values)
         found = self._database.arrow(query(f"SELECT {columns} FROM ({states})", plan.values, plan.scan))
-        return [self._lake.write(name, _frame(found), day).path] if found.num_rows else []
+        return [self._lake.write(name, pl.DataFrame(found), day).path] if found.num_rows else []
 
     def _policies(self, pinned: Pinned, eligible: str) -> dict[str, str]:
         """The digest of the policy of each venue."""
@@ -150,12 +150,6 @@ class BarCache:
                 return snapshot_id
         problem = f"keeps no bars of snapshot {pinned.snapshot_id} by this policy"
         raise InvalidParameter("cached", cached, problem, f"Run materialise_bars({cached!r}, …), or leave cached out")
-
-
-def _frame(found: pa.Table) -> Any:
-    import polars as pl
-
-    return pl.DataFrame(found)
 
 
 def _interval(text: str, parameter: str) -> Interval:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING
 
 from k2kernel.calendars import Venue, session_of, trading
@@ -23,12 +23,10 @@ from k2kernel.query.order import event_key
 from k2kernel.query.scan import Pinned, Scan, Values, query
 from k2kernel.query.selection import Selection
 from k2kernel.query.within import span_us, venue_codes
-from k2kernel.times import Range, Sessions
+from k2kernel.times import Range, Sessions, midnight_us
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_EPOCH, _US = date(1970, 1, 1), timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ def _closed(venue: Venue, last_us: int, selection: Selection) -> int | None:
     day = session_of(venue, last_us * 1_000)
     auctions = selection.hours is None or selection.hours.word != REGULAR
     spans = trading(venue, [day], auctions=auctions).get(day)
-    close = None if spans is None else (day - _EPOCH) // _US + spans[-1][1]
+    close = None if spans is None else midnight_us(day) + spans[-1][1]
     return close if close is not None and close <= last_us else None
 
 

@@ -10,9 +10,9 @@ longer or shorter. Aligned to the clock, they follow local time without the roll
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -20,12 +20,12 @@ from zoneinfo import ZoneInfo
 
 from k2kernel.query.connection import literal
 from k2kernel.query.intervals import DAY, HOUR, UNITS, Interval
+from k2kernel.times import from_ns, midnight_us
 
 if TYPE_CHECKING:
     from k2kernel.calendars import Venue
 
 _QUARTER = 15 * UNITS["m"]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 _EVENT = "epoch_us(ts_event)"
 
@@ -70,7 +70,7 @@ def buckets(interval: Interval, venues: Sequence[Venue], span_us: tuple[int, int
 
 def session_start(venue: Venue, day: date) -> int:
     """The start of a session in µs since 1970 UTC."""
-    local = (day - _EPOCH.date()).days * DAY
+    local = midnight_us(day)
     return _Clock.of(venue, (local, local)).utc(local)
 
 
@@ -186,14 +186,10 @@ def zone_offsets(zone: str, first_us: int, last_us: int) -> tuple[tuple[int, ...
 def _changes(zone: str, year: int) -> tuple[tuple[int, int], ...]:
     """The changes of a zone's clocks in a UTC year: when, and the offset from then on."""
     info = ZoneInfo(zone)
-    first = (datetime(year, 1, 1, tzinfo=UTC) - _EPOCH) // _US
+    first = midnight_us(date(year, 1, 1))
     days = [(day, _offset(info, day)) for day in range(first, first + 367 * DAY, DAY)]
     found = (_first_second(info, day, after) for (day, before), (_, after) in pairwise(days) if before != after)
-    return tuple(change for change in _unique(found) if _moment(change[0]).year == year)
-
-
-def _unique(changes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    return sorted(set(changes))
+    return tuple(change for change in sorted(set(found)) if _moment(change[0]).year == year)
 
 
 def _first_second(info: ZoneInfo, day: int, after: int) -> tuple[int, int]:
@@ -210,4 +206,4 @@ def _offset(info: ZoneInfo, us: int) -> int:
 
 
 def _moment(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)
+    return from_ns(us * 1_000)

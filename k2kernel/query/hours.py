@@ -11,6 +11,7 @@ from k2kernel.calendars import Intervals, Venue, trading, unsure
 from k2kernel.errors import one_of
 from k2kernel.query.buckets import session_start
 from k2kernel.query.scan import Values
+from k2kernel.times import midnight_us
 
 ALL, REGULAR, AUCTIONS = "all", "rth", "rth+auctions"
 WORDS = (ALL, REGULAR, AUCTIONS)
@@ -23,7 +24,6 @@ _FEW = 16
 """Sessions that are looked for one by one, which is quicker to plan than a list of them."""
 
 _SINCE_SESSION = "(epoch_us(ts_event) - epoch_us(session))"
-_EPOCH, _US = date(1970, 1, 1), timedelta(microseconds=1)
 
 
 def parse_hours(value: object) -> str:
@@ -49,7 +49,7 @@ class Hours:
     @cached_property
     def span_us(self) -> tuple[int | None, int | None]:
         """µs since 1970 from the first open to the last close; None where rows at any time may be within the hours."""
-        edges = [(_midnight(day), spans) for venue in self.trading.values() for day, spans in venue.items()]
+        edges = [(midnight_us(day), spans) for venue in self.trading.values() for day, spans in venue.items()]
         if not edges or any(self.codes.values()):
             return None, None
         return min(at + spans[0][0] for at, spans in edges), max(at + spans[-1][1] for at, spans in edges)
@@ -106,8 +106,4 @@ def hours_of(word: str, venues: Iterable[Venue], sessions: Sequence[date], codes
 def _whole(venue: Venue, sessions: Sequence[date]) -> dict[date, Intervals]:
     """From the start of each session to that of the next."""
     starts = {day: (session_start(venue, day), session_start(venue, day + timedelta(days=1))) for day in sessions}
-    return {day: ((first - _midnight(day), after - _midnight(day)),) for day, (first, after) in starts.items()}
-
-
-def _midnight(day: date) -> int:
-    return (day - _EPOCH) // _US
+    return {day: ((first - midnight_us(day), after - midnight_us(day)),) for day, (first, after) in starts.items()}

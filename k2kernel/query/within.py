@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from k2kernel.query.hours import ALL, Hours, hours_of
 from k2kernel.query.scan import Pinned, Scan
 from k2kernel.query.selection import Instrument, Selection
 from k2kernel.query.when import When
+from k2kernel.times import from_ns
 
 _DAY = timedelta(days=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -96,5 +96,5 @@ def sessions_of(scan: Scan) -> Iterable[date]:
     named = [file.session for file in scan.files if file.session is not None]
     if len(named) == len(scan.files):
         return named
-    low, high = ((_EPOCH + timedelta(microseconds=us)).date() for us in span_us(scan))
+    low, high = (from_ns(us * 1_000).date() for us in span_us(scan))
     return [low + n * _DAY for n in range(-1, (high - low).days + 2)]

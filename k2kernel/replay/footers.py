@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from k2kernel.query.connection import Database, Query
 from k2kernel.query.scan import local_path
+from k2kernel.times import from_ns
 
 if TYPE_CHECKING:
     from k2kernel.lake import LakeFile
@@ -112,7 +113,7 @@ def _constant(row: Mapping[str, Any]) -> list[tuple[str, Any]]:
     if row["empty"]:
         return [(name, None)]
     if name == "ts_ingest" and row["us"] is not None:
-        return [(name, datetime.fromtimestamp(row["us"] // 1_000_000, UTC).replace(microsecond=row["us"] % 1_000_000))]
+        return [(name, from_ns(row["us"] * 1_000))]
     return [(name, row["value"])] if name in _TEXTS else []
 
 
