@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING
 
@@ -19,33 +18,26 @@ if TYPE_CHECKING:
 _REQUIREMENT = re.compile(r"([\w.-]+).*?(?:; extra == ['\"](\w+)['\"])?")
 _FOR_DEVELOPERS = "dev"
 
-
-@dataclass(frozen=True)
-class _Finding:
-    mark: str
-    what: str
-    detail: str
+_Finding = tuple[str, str, str]
+"""A mark, what was looked at, and what was found."""
 
 
 def run(bench: Workbench) -> int:
     """Print one line a finding; 1 where something that was configured does not work, else 0."""
-    findings = [*_platform(), *_settings(bench), *_lake(bench), *_packages()]
-    width = max(len(finding.what) for finding in findings)
-    for finding in findings:
-        typer.echo(f"{finding.mark:<4}  {finding.what:<{width}}  {finding.detail}")
-    return 1 if any(finding.mark == "FAIL" for finding in findings) else 0
-
-
-def _platform() -> Iterator[_Finding]:
     from k2kernel import __version__
 
-    yield _Finding("ok", "k2kernel", f"{__version__} on Python {platform.python_version()}, {platform.system()}")
+    ours = "ok", "k2kernel", f"{__version__} on Python {platform.python_version()}, {platform.system()}"
+    findings = [ours, *_settings(bench), *_lake(bench), *_packages()]
+    width = max(len(what) for _, what, _ in findings)
+    for mark, what, detail in findings:
+        typer.echo(f"{mark:<4}  {what:<{width}}  {detail}")
+    return 1 if any(mark == "FAIL" for mark, _, _ in findings) else 0
 
 
 def _settings(bench: Workbench) -> Iterator[_Finding]:
     for name in type(bench.settings).model_fields:
         given = "set" if name in bench.settings.model_fields_set else "default"
-        yield _Finding("ok", f"K2_{name.upper()}", f"{getattr(bench.settings, name)} ({given})")
+        yield "ok", f"K2_{name.upper()}", f"{getattr(bench.settings, name)} ({given})"
 
 
 def _lake(bench: Workbench) -> Iterator[_Finding]:
@@ -53,12 +45,12 @@ def _lake(bench: Workbench) -> Iterator[_Finding]:
         lake = bench.lake
         for row in bench.stats().to_arrow().to_pylist():
             held = f"{counted(row['rows'], 'row')} in {counted(row['files'], 'file')}"
-            yield _Finding("ok", f"table {row['table']}", f"{held}, snapshot {row['snapshot_id'] or 'none'}")
-        yield _Finding("ok", "warehouse", lake.settings.warehouse_path)
+            yield "ok", f"table {row['table']}", f"{held}, snapshot {row['snapshot_id'] or 'none'}"
+        yield "ok", "warehouse", lake.settings.warehouse_path
     except LakeNotFound as exc:
-        yield _Finding("--", "lake", str(exc))
+        yield "--", "lake", str(exc)
     except K2Error as exc:
-        yield _Finding("FAIL", "lake", str(exc))
+        yield "FAIL", "lake", str(exc)
 
 
 def _packages() -> Iterator[_Finding]:
@@ -66,11 +58,11 @@ def _packages() -> Iterator[_Finding]:
     for extra, names in _declared().items():
         missing = [name for name in names if not _installed(name)]
         if not extra:
-            yield from (_Finding("ok", name, version(name)) for name in names)
+            yield from (("ok", name, version(name)) for name in names)
         elif missing:
-            yield _Finding("--", f"extra {extra}", f'{", ".join(missing)} missing: pip install "k2kernel[{extra}]"')
+            yield "--", f"extra {extra}", f'{", ".join(missing)} missing: pip install "k2kernel[{extra}]"'
         else:
-            yield _Finding("ok", f"extra {extra}", "installed")
+            yield "ok", f"extra {extra}", "installed"
 
 
 def _declared() -> dict[str, list[str]]:

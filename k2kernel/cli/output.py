@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from enum import StrEnum
 from itertools import accumulate
-from operator import add
+from operator import add, call
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from k2kernel.query import Result
 
-_SHOWN = 20
+SHOWN = 20
+"""Rows of a table on the screen, where nobody says how many."""
 
 
 class Output(StrEnum):
@@ -36,7 +37,7 @@ class Output(StrEnum):
 
     def limit(self, given: int | None) -> int | None:
         """Rows to read: what was asked for, or for a table one more than it shows."""
-        return _SHOWN + 1 if given is None and self is Output.table else given
+        return SHOWN + 1 if given is None and self is Output.table else given
 
 
 def rows(result: Result, output: Output, limit: int | None, short: Sequence[str] | None = None) -> None:
@@ -46,7 +47,7 @@ def rows(result: Result, output: Output, limit: int | None, short: Sequence[str]
     for note in result.notes:
         typer.echo(note, err=True)
     if output is Output.table:
-        most = _SHOWN if limit is None else limit
+        most = SHOWN if limit is None else limit
         if show(result, most, short) and limit is None:
             typer.echo(f"first {most} rows; --limit N shows more, -o csv writes all", err=True)
         return
@@ -112,16 +113,12 @@ def grid(headings: Sequence[str], numbers: Sequence[bool], cells: Sequence[Seque
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     place = [str.rjust if number else str.ljust for number in numbers]
     shown = _fitting(widths)
-    head, *lines = ["  ".join(map(_put, place, row, widths[:shown])).rstrip() for row in (headings, *cells)]
+    head, *lines = ["  ".join(map(call, place, row, widths[:shown])).rstrip() for row in (headings, *cells)]
     typer.secho(head, bold=True)
     for line in lines:
         typer.echo(line)
     if shown < len(headings):
         typer.echo(f"more columns than fit: {', '.join(headings[shown:])}; -o csv writes all", err=True)
-
-
-def _put(place: Callable[[str, int], str], text: str, width: int) -> str:
-    return place(text, width)
 
 
 def _fitting(widths: Sequence[int]) -> int:

@@ -11,7 +11,7 @@ import typer
 
 from k2kernel import words
 from k2kernel.cli.options import Hours, Raw, Symbols, takes, when, where, written
-from k2kernel.cli.output import Output, frame, write
+from k2kernel.cli.output import SHOWN, Output, frame, write
 from k2kernel.cli.query import app
 from k2kernel.cli.shared import say, workbench
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 query_app = app
 """`k2-query`, with this command in it."""
 
-_SHOWN = 20
 _TABLE = ["kind", "ts_event", "symbol", "venue", "price", "size", "bid_sz", "bid_px", "ask_px", "ask_sz"]
 """The columns that a table on the screen shows; every other format has all."""
 
@@ -55,7 +54,7 @@ def replay(
     bench = workbench(home)
     given |= {"raw": raw, "hours": hours, "speed": speed, "order_by": order_by, "ties": ties, "batch_rows": batch_rows}
     given |= {"position": position, "digest": digest}
-    given["limit"] = _SHOWN if limit is None and output is Output.table and not to_kafka else limit
+    given["limit"] = SHOWN if limit is None and output is Output.table and not to_kafka else limit
     found = bench.replay(symbol or None, kind or ("trades", "quotes"), **given)
     for note in found.notes:
         say(note)

@@ -14,7 +14,7 @@ import typer
 from k2kernel import words
 from k2kernel.cli.load import options_of
 from k2kernel.cli.options import FileOption, FileSymbol, FileVenue, Format, Limit, MaxRejects
-from k2kernel.cli.output import Output, records, rows, whole
+from k2kernel.cli.output import SHOWN, Output, records, rows, whole
 from k2kernel.cli.shared import Home, say, workbench
 from k2kernel.errors import InvalidParameter
 
@@ -35,7 +35,6 @@ Fault = Annotated[str | None, typer.Option("--error", help="class of the fault: 
 AssetClass = Annotated[str | None, typer.Option(help="word of the topic's name; default: the venue's own")]
 Partitions = Annotated[int | None, typer.Option(min=1, help="how many a topic has")]
 
-_SHOWN = 20
 _LETTER = ["source", "source_offset", "target", "error", "reason", "schema_id", "ts_ingest", "state"]
 
 
@@ -164,7 +163,7 @@ def list_letters(
 ) -> None:
     """Messages that were no rows, and why."""
     chosen = workbench(home).dead_letters().chosen(source, None, error, None if every else "open")
-    most = limit or (_SHOWN if output is Output.table else len(chosen))
+    most = limit or (SHOWN if output is Output.table else len(chosen))
     whole(chosen.select(_LETTER).head(most).to_arrow(), output)
     if most < len(chosen):
         say(f"{most} of {len(chosen):,}; --limit N shows more, -o csv writes all")

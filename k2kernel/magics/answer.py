@@ -7,7 +7,8 @@ from typing import Any
 from k2kernel.html import quiet, states
 from k2kernel.query import Result
 
-_SHOWN = 20
+SHOWN = 20
+"""Rows that a cell shows."""
 _KEY = "k2"
 """Where provenance stands in the metadata of an output."""
 
@@ -47,7 +48,7 @@ class Answer(Result):
         return {"text/plain": f"[{self.caption}]", "text/html": quiet(self.caption)}
 
     def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
-        found = self._first.shown(_SHOWN)
+        found = self._first.shown(SHOWN)
         more = f"first {len(found.cells)} of {self.caption}" if self.rows > len(found.cells) else self.caption
         told = found.text("\n".join([f"[{more}]", *self.notes]))
         return {"text/plain": told, "text/html": found.html(more, *self.notes)}, self.metadata

@@ -84,7 +84,7 @@ def _at(notebook: Notebook, given: Words, _: Options) -> object:
 
 
 def _tag(notebook: Notebook, given: Words, options: Options) -> object:
-    return notebook.bench.tag(given[0], given[1], **options)
+    return notebook.bench.tag(*given, **options)
 
 
 def _pin(notebook: Notebook, given: Words, options: Options) -> object:
@@ -102,17 +102,13 @@ def _replay(notebook: Notebook, given: Words, options: Options) -> object:
 
 def _stream(notebook: Notebook, given: Words, options: Options) -> object:
     what, *topics = given
-    return _STREAM[one_of("stream", what, _STREAM)](notebook, topics, options)
+    return STREAM[one_of("stream", what, STREAM)](notebook, topics, options)
 
 
 def _committed(notebook: Notebook, topics: list[str], _: Options) -> object:
     """How far each table has each partition."""
     found = notebook.bench.streams()
     return Listing(each for each in found if not topics or each.source.rpartition("/")[0] in topics)
-
-
-def _audit(notebook: Notebook, _: list[str], __: Options) -> object:
-    return notebook.bench.audit()
 
 
 def _sink(notebook: Notebook, topics: list[str], options: Options) -> object:
@@ -127,11 +123,8 @@ def _sink(notebook: Notebook, topics: list[str], options: Options) -> object:
         return stream.done
 
 
-_STREAM = {"status": _committed, "audit": _audit, "sink": _sink}
-
-
-def _diff(notebook: Notebook, given: Words, _: Options) -> object:
-    return notebook.bench.diff(*given)
+STREAM = {"status": _committed, "audit": lambda notebook, _, __: notebook.bench.audit(), "sink": _sink}
+"""What `%k2 stream` does by its verb."""
 
 
 _AS_OF = WHEN[0]
@@ -205,7 +198,7 @@ COMMANDS = {
             "diff",
             "TABLE A [B]",
             "what differs between two states of a table",
-            _diff,
+            lambda notebook, given, _: notebook.bench.diff(*given),
             (),
             2,
             3,

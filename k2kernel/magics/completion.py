@@ -70,7 +70,7 @@ def _in_options(notebook: Notebook, left: str, token: str, known: Sequence[Optio
     value = _VALUE.search(left)
     for option in known:
         if value is not None and option.name == value[1] and option.metavar:
-            return option.choices or list(_SOURCES.get(option.completes, _nothing)(notebook))
+            return option.choices or list(_SOURCES[option.completes](notebook))
     return [f"--{option.name}" for option in known] if token.startswith("-") else []
 
 
@@ -95,18 +95,10 @@ def _in_sql(notebook: Notebook, left: str) -> Iterable[str]:
         return [name for name in notebook.shell.user_ns if name not in notebook.shell.user_ns_hidden]
     if left.count("'") % 2:
         word = _QUOTED.search(left)
-        return _SOURCES.get(_TEXTS.get(word[1].lower(), ""), _nothing)(notebook) if word else []
+        return _SOURCES[_TEXTS.get(word[1].lower(), "")](notebook) if word else []
     named = [table for table in TABLES if re.search(rf"\b{table}", left)]
     columns = [column for table in named or TABLES for column in TABLES[table].names]
     return [*NAMES, *notebook.saved, *columns]
-
-
-def _nothing(_: Notebook) -> Iterable[str]:
-    return ()
-
-
-def _tables(_: Notebook) -> Iterable[str]:
-    return TABLES
 
 
 def _symbols(notebook: Notebook) -> Iterable[str]:
@@ -124,21 +116,14 @@ def _profiles(_: Notebook) -> Iterable[str]:
     return profiles.shipped()
 
 
-def _stream(_: Notebook) -> Iterable[str]:
-    return ("status", "audit", "sink")
-
-
-def _saved(notebook: Notebook) -> Iterable[str]:
-    return notebook.saved
-
-
 _SOURCES: dict[str, Callable[[Notebook], Iterable[str]]] = {
+    "": lambda _: (),
     "profiles": _profiles,
-    "saved": _saved,
+    "saved": lambda notebook: notebook.saved,
     "states": _states,
-    "stream": _stream,
+    "stream": lambda _: commands.STREAM,
     "symbols": _symbols,
-    "tables": _tables,
+    "tables": lambda _: TABLES,
 }
 _TEXTS = {"symbol": "symbols", "in": "symbols", "of": "states"}
 """What a text after a word in a statement is completed from."""

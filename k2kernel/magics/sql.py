@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from k2kernel import words
 from k2kernel.errors import SqlRefused
-from k2kernel.magics.answer import Answer
+from k2kernel.magics.answer import SHOWN, Answer
 from k2kernel.magics.notebook import Notebook
 from k2kernel.magics.options import WHEN, Option, identifier, leading, variable
 
@@ -33,7 +33,6 @@ OPTIONS = (
     Option("engine", "ENGINE", words.ENGINE, ("duckdb", "spark")),
 )
 
-_SHOWN = 20
 _SLOW_S = 0.5
 """A statement that takes longer shows its progress."""
 
@@ -97,7 +96,7 @@ def fetched(result: Result, limit: int | None, keep: bool, progress: Told, asked
 
     started, rows, kept = perf_counter(), 0, []
     for batch in result.batches(limit=limit, progress=progress):
-        if keep or rows <= _SHOWN:
+        if keep or rows <= SHOWN:
             kept.append(batch)
         rows += batch.num_rows
     seconds = perf_counter() - started
