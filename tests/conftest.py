@@ -17,7 +17,10 @@ __all__ = ["services", "store"]
 
 if TYPE_CHECKING:
     from k2kernel.lake import Lake
+    from k2kernel.query import QueryEngine
     from k2kernel.workbench import Workbench
+    from tests.feeds import Feed
+    from tests.streams import Services
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,6 +69,32 @@ def wb(lake: Lake) -> Workbench:
     bench = connect(settings=lake.settings)
     bench.__dict__["lake"] = lake
     return bench
+
+
+@pytest.fixture
+def engine(lake: Lake) -> QueryEngine:
+    """What asks the lake."""
+    from k2kernel.query import QueryEngine
+
+    return QueryEngine(lake)
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Workbench:
+    """A workbench on the lake of the doors."""
+    from k2kernel.workbench import connect
+    from tests.doors import lake_of_doors
+
+    lake_of_doors(settings)
+    return connect(settings.home)
+
+
+@pytest.fixture
+def feed(services: Services, tmp_path: Path) -> Feed:
+    """A lake that is fed by the broker."""
+    from tests.feeds import Feed
+
+    return Feed(services, tmp_path / ".k2")
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,6 @@ DIVIDEND = {"kind": "dividend", "ex_date": DAYS[3], "net_amount": Decimal("0.59"
 EARLIER = {"kind": "dividend", "ex_date": DAYS[1], "gross_amount": Decimal("1.2014"), "currency": "AUD"}
 
 
-@pytest.fixture
-def engine(lake: Lake) -> QueryEngine:
-    return QueryEngine(lake)
-
-
 def half_even(value: Fraction, places: int) -> Decimal:
     """A fraction rounded half to even at so many decimals."""
     scaled = value * 10**places

@@ -24,11 +24,6 @@ from tests.query_lake import DAY, NEXT, add, at, event, utc
 from tests.slow_bars import Asked
 
 
-@pytest.fixture
-def engine(lake: Lake) -> QueryEngine:
-    return QueryEngine(lake)
-
-
 def bars(engine: QueryEngine, *args: Any, **words: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = engine.bars(*args, **words).to_arrow().to_pylist()
     return found

@@ -22,11 +22,6 @@ from tests.test_cli import call
 from tests.travel import compact
 
 
-@pytest.fixture
-def engine(lake: Lake) -> QueryEngine:
-    return QueryEngine(lake)
-
-
 def counts(diff: Any) -> tuple[int, int, int]:
     return diff.summary.added, diff.summary.removed, diff.summary.changed
 

@@ -14,19 +14,11 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import k2kernel as k2
-from k2kernel.config import Settings
 from k2kernel.html import Listing, amount, figure, record, table, text
 from k2kernel.ingest.audit import Audit, Finding
 from k2kernel.ingest.stream import Streamed
 from k2kernel.metrics import METRICS
-from tests.doors import lake_of_doors
 from tests.query_lake import DAY
-
-
-@pytest.fixture
-def bench(settings: Settings) -> k2.Workbench:
-    lake_of_doors(settings)
-    return k2.connect(settings.home)
 
 
 class Parsed(HTMLParser):

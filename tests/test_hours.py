@@ -17,6 +17,7 @@ import pytest
 from k2kernel.calendars import opening_hours, trading, unsure, venue, venues
 from k2kernel.calendars.hours import _calendar
 from k2kernel.errors import InvalidParameter
+from tests.query_lake import utc
 from tests.support import ROOT
 
 NEW_YORK_SPRING = [  # the clocks went forward on Sunday 2014-03-09
@@ -74,10 +75,6 @@ CLOSED = [
     ("OANDA", "2014-03-08"),  # Saturday
     ("XLON", "2014-03-30"),
 ]
-
-
-def utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def hours(code: str, first: str, last: str | None = None, home: Path | None = None) -> pl.DataFrame:

@@ -42,11 +42,6 @@ LINEAR = {
 }
 
 
-@pytest.fixture
-def engine(lake: Lake) -> QueryEngine:
-    return QueryEngine(lake)
-
-
 def fill(lake: Lake) -> None:
     """Every fill twice, in two sessions."""
     rows = [

@@ -25,7 +25,6 @@ from k2kernel.metrics import Counter, Histogram, Metrics
 from k2kernel.services.servers import cache
 from tests.feeds import Feed, wait_for
 from tests.servers import KEY, free_port, started
-from tests.streams import Services
 from tests.support import ROOT, missing_service
 
 FOLDER = ROOT / "observability"
@@ -172,11 +171,6 @@ class Prometheus:
             return len(self.query('up{job="k2"} == 1'))
         except httpx.TransportError:
             return 0
-
-
-@pytest.fixture
-def feed(services: Services, tmp_path: Path) -> Feed:
-    return Feed(services, tmp_path / ".k2")
 
 
 @pytest.fixture

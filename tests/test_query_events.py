@@ -32,11 +32,6 @@ from tests.query_lake import DAY, NEXT, OPEN_NS, add, at, event
 DAYS = timedelta(days=1)
 
 
-@pytest.fixture
-def engine(lake: Lake) -> QueryEngine:
-    return QueryEngine(lake)
-
-
 def column(result: Result, name: str) -> list[Any]:
     found: list[Any] = result.to_arrow()[name].to_pylist()
     return found

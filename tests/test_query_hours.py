@@ -86,11 +86,6 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return Sample(tmp_path_factory.mktemp("sample"))
 
 
-@pytest.fixture
-def engine(lake: Lake) -> QueryEngine:
-    return QueryEngine(lake)
-
-
 @pytest.mark.parametrize("word", WORDS)
 def test_trades_and_quotes_of_the_sample(sample: Sample, word: str) -> None:
     found = sample.bench.trades(hours=word, columns=["venue", "symbol", "ts_event", "price", "size"])

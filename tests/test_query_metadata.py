@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def engine(lake: Lake) -> QueryEngine:
-    return QueryEngine(lake)
-
-
-@pytest.fixture
 def filled(lake: Lake) -> tuple[int, int]:
     """Trades of two symbols on two days and quotes of one of them and of another; the two snapshot ids."""
     trades = [

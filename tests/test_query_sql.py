@@ -21,11 +21,6 @@ from k2kernel.sinks import FORMATS, encode
 from tests.query_lake import DAY, add, at, event
 
 
-@pytest.fixture
-def engine(lake: Lake) -> QueryEngine:
-    return QueryEngine(lake)
-
-
 def rows(engine: QueryEngine, text: str, params: Any = None, as_of: Any = None) -> list[tuple[Any, ...]]:
     table = engine.sql(text, params, as_of).to_arrow()
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))

@@ -13,8 +13,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 import k2kernel as k2
 from k2kernel import runs
 from k2kernel.cli import main
-from k2kernel.config import Settings
-from tests.doors import lake_of_doors
 from tests.query_lake import add, event
 
 PARAMETERS = 'symbol = "BHP"\nlimit = 3\nas_of = None'
@@ -30,12 +28,6 @@ def write(path: Path, *cells: str) -> Path:
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=made, metadata=kernel), str(path))
     return path
-
-
-@pytest.fixture
-def bench(settings: Settings) -> k2.Workbench:
-    lake_of_doors(settings)
-    return k2.connect(settings.home)
 
 
 def test_a_run_is_recorded_and_gives_the_same_again_whatever_was_loaded_since(

@@ -17,10 +17,8 @@ import pytest
 import k2kernel as k2
 from k2kernel import runs
 from k2kernel.cli import main
-from k2kernel.config import Settings
 from k2kernel.metrics import METRICS
 from k2kernel.runs.plan import Times
-from tests.doors import lake_of_doors
 from tests.query_lake import add, event
 from tests.test_runs import write
 
@@ -84,12 +82,6 @@ def test_what_is_no_schedule_says_why(tmp_path: Path, text: str, sentence: str) 
     (tmp_path / "schedules.toml").write_text(text)
     with pytest.raises(k2.K2Error, match=sentence):
         runs.Schedule(k2.connect(tmp_path / ".k2"), runs.load(tmp_path / "schedules.toml"))
-
-
-@pytest.fixture
-def bench(settings: Settings) -> k2.Workbench:
-    lake_of_doors(settings)
-    return k2.connect(settings.home)
 
 
 def due(catch_up: str) -> runs.Job:

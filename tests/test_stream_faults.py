@@ -33,11 +33,6 @@ def run(feed: Feed, fault: Fault) -> int:
     return process.exitcode
 
 
-@pytest.fixture
-def feed(services: Services, tmp_path: Path) -> Feed:
-    return Feed(services, tmp_path / ".k2")
-
-
 @pytest.mark.parametrize("step", STEPS)
 def test_a_sink_that_is_killed_at_a_step(feed: Feed, step: str) -> None:
     feed.publish(500, bad=20)

@@ -25,11 +25,6 @@ from tests.stream_worker import asleep
 from tests.streams import Services, fresh_class, need_servers
 
 
-@pytest.fixture
-def feed(services: Services, tmp_path: Path) -> Feed:
-    return Feed(services, tmp_path / ".k2")
-
-
 def topics(feed: Feed) -> list[str]:
     """The topics of this test."""
     from confluent_kafka.admin import AdminClient

@@ -26,11 +26,6 @@ from tests.feeds import Feed, k2, trades, wait_for
 from tests.streams import Services, fresh_class, need_servers
 
 
-@pytest.fixture
-def feed(services: Services, tmp_path: Path) -> Feed:
-    return Feed(services, tmp_path / ".k2")
-
-
 def bad_messages(feed: Feed) -> dict[str, bytes]:
     """One message of each way to be no row."""
     with wire.Registry(feed.services.registry_url) as registry:

@@ -12,14 +12,8 @@ import pytest
 from k2kernel.errors import InvalidParameter, UnknownSymbol
 from k2kernel.replay import Control, Trade
 from tests.feeds import Feed, wait_for
-from tests.streams import Services
 
 KEY = ["ts_event", "venue", "symbol", "sequence", "source", "source_offset"]
-
-
-@pytest.fixture
-def feed(services: Services, tmp_path: Path) -> Feed:
-    return Feed(services, tmp_path / ".k2")
 
 
 def count(seen: list[Trade | Control]) -> int:

@@ -26,11 +26,6 @@ BEFORE = datetime(2014, 3, 10, tzinfo=UTC)
 """Before any commit of these tests."""
 
 
-@pytest.fixture
-def engine(lake: Lake) -> QueryEngine:
-    return QueryEngine(lake)
-
-
 def instant() -> datetime:
     """Now, apart from the commits before and after."""
     time.sleep(0.003)

@@ -11,17 +11,9 @@ import pytest
 
 import k2kernel as k2
 from k2kernel import widgets
-from k2kernel.config import Settings
 from k2kernel.times import to_ns
 from k2kernel.widgets.drawing import Frame, number, rounded
-from tests.doors import lake_of_doors
 from tests.query_lake import DAY, at
-
-
-@pytest.fixture
-def bench(settings: Settings) -> k2.Workbench:
-    lake_of_doors(settings)
-    return k2.connect(settings.home)
 
 
 def until(true: Callable[[], bool]) -> None:
