@@ -14,7 +14,7 @@ import pytest
 
 from k2kernel.config import Settings
 from tests.doors import lake_of_doors
-from tests.kernels import Kernel, kernel
+from tests.kernels import Kernel, Ran, kernel
 
 ENDLESS = "SELECT sum(hash(a.range * b.range) % 7) AS s FROM range(4000000) a, range(4000000) b"
 """Takes hours."""
@@ -30,25 +30,26 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         yield running
 
 
-def test_an_interrupt_stops_a_replay(cells: Kernel) -> None:
-    message = cells.start("%k2 replay RIO --speed 0.001")
-    time.sleep(2)
-    asked = cells.interrupt()
-    ran = cells.finish(message)
-    assert time.monotonic() - asked < 1
-    assert ran.error.startswith("QueryCancelled: It was interrupted")
-    assert len(ran.traceback) == 1
-
-
-@pytest.mark.parametrize("cell", [f"%%k2sql\n{ENDLESS}", f"df = %k2sql --to polars {ENDLESS}"])
-def test_an_interrupt_stops_the_query_and_the_next_cell_works(cells: Kernel, cell: str) -> None:
+def interrupted(cells: Kernel, cell: str) -> Ran:
+    """What a cell shows that is interrupted; it ends at once, with one line of traceback."""
     message = cells.start(cell)
     time.sleep(2)
     asked = cells.interrupt()
     ran = cells.finish(message)
     assert time.monotonic() - asked < 1
-    assert ran.error.startswith("QueryCancelled: The query was interrupted")
     assert len(ran.traceback) == 1
+    return ran
+
+
+def test_an_interrupt_stops_a_replay(cells: Kernel) -> None:
+    ran = interrupted(cells, "%k2 replay RIO --speed 0.001")
+    assert ran.error.startswith("QueryCancelled: It was interrupted")
+
+
+@pytest.mark.parametrize("cell", [f"%%k2sql\n{ENDLESS}", f"df = %k2sql --to polars {ENDLESS}"])
+def test_an_interrupt_stops_the_query_and_the_next_cell_works(cells: Kernel, cell: str) -> None:
+    ran = interrupted(cells, cell)
+    assert ran.error.startswith("QueryCancelled: The query was interrupted")
     assert "interrupt the kernel to stop it" in ran.plain, "its progress was shown"
     after = cells.run("%k2sql SELECT count(*) AS n FROM trades WHERE symbol = 'RIO'")
     assert after.status == "ok"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -21,6 +20,7 @@ from k2kernel.query import QueryEngine
 from k2kernel.sample import generate
 from tests import truths
 from tests.query_lake import DAY, add, event, utc
+from tests.test_cli import call
 from tests.truths import Quote, Trade
 
 WORDS = ("all", "rth", "rth+auctions")
@@ -140,11 +140,8 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     """`cli(home, *words)` runs `k2-query` on a lake in this process: standard output and standard error."""
 
     def run(home: Path, *words: str) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["k2-query", *words, "--home", str(home)])
-        with pytest.raises(SystemExit) as ended:
-            query_main()
-        assert not ended.value.code
-        out, err = capsys.readouterr()
+        code, out, err = call(capsys, monkeypatch, query_main, *words, "--home", str(home))
+        assert code == 0
         return out, err
 
     return run
