@@ -28,9 +28,11 @@ def run(bench: Workbench, data: Path | None) -> None:
     """Load, look, ask, travel back; a few seconds on the sample."""
     _say(f"The lake is {bench.settings.home}")
     if data is None:
+        from k2kernel.sample import generate
+
         with tempfile.TemporaryDirectory() as folder:
             _say("No folder given: inventing three days of trades and quotes on three venues")
-            _load(bench, _sample(Path(folder)))
+            _load(bench, generate(Path(folder)))
     else:
         _load(bench, _files(data))
     _tables(bench)
@@ -45,12 +47,6 @@ def run(bench: Workbench, data: Path | None) -> None:
 
 def _say(text: str) -> None:
     typer.secho(f"\n{text}", bold=True)
-
-
-def _sample(folder: Path) -> list[Path]:
-    from k2kernel.sample import generate
-
-    return generate(folder)
 
 
 def _files(data: Path) -> list[Path]:

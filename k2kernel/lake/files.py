@@ -55,6 +55,11 @@ class LakeFile:
     has_deletion_vector: bool = False
 
     @property
+    def venue(self) -> str | None:
+        """The venue of all rows, where statistics name one."""
+        return self.venue_min if self.venue_min == self.venue_max else None
+
+    @property
     def has_deletes(self) -> bool:
         """True where rows of the file may be deleted."""
         return bool(self.deletes) or self.has_deletion_vector

@@ -134,7 +134,8 @@ def quality(
     its numbers follow each other; elsewhere the two columns are null. Rows are those received; prices are held against
     the fills that stand, whatever their conditions.
     """
-    limits = Limits(_length("quiet", quiet), _length("stale", stale), _share(outside), _positive(outlier), _gaps(gaps))
+    counted = one_of("gaps", gaps, ("auto", "instrument", "source"))
+    limits = Limits(_length("quiet", quiet), _length("stale", stale), _share(outside), _positive(outlier), counted)
     when, wanted = parse_when(as_of, known_at), parse_range(session, start, end)
     trades, quotes = (engine.chosen(table, symbol, venue, wanted, when) for table in ("trades", "quotes"))
     letters = engine.chosen("dead_letter", None, None, Range(), when)
@@ -191,7 +192,3 @@ def _positive(value: float) -> float:
     if not value > 0:
         raise InvalidParameter("outlier", value, "is not above 0")
     return float(value)
-
-
-def _gaps(value: str) -> str:
-    return one_of("gaps", value, ("auto", "instrument", "source"))

@@ -104,7 +104,7 @@ class Catalogue:
         found: dict[str, int] = {}
         if pinned.known is None and all(_bounded(file) for file in files):
             for file in files:
-                found[str(file.venue_min)] = max(found.get(str(file.venue_min), 0), file.ts_event_max or 0)
+                found[str(file.venue)] = max(found.get(str(file.venue), 0), file.ts_event_max or 0)
             return found
         for row in self.entries(pinned).select(["venue", "last"]).to_pylist():
             found[row["venue"]] = max(found.get(row["venue"], 0), to_ns(row["last"]) // 1_000)
@@ -124,10 +124,9 @@ class Catalogue:
         if (pinned.name, pinned.snapshot_id, pinned.known) in self._entries:
             return _distinct_venues(self.entries(pinned), symbol)
         files = pinned.files.prune(symbols=[symbol])
-        proven = {file.venue_min for file in files if _proves(file, symbol)}
-        unsure = [file for file in files if not _proves(file, symbol) and _venue_of(file) not in proven - {None}]
-        if not unsure:
-            return tuple(sorted(venue for venue in proven if venue is not None))
+        proven = {file.venue for file in files if _proves(file, symbol)}
+        if all(file.venue in proven for file in files):
+            return tuple(sorted(map(str, proven)))
         values, scan = Values(), Scan(pinned, files)
         rows = scan.of().relation(True, values.bind)
         text = f"SELECT DISTINCT venue FROM {rows} WHERE symbol = {values.bind(symbol)}"
@@ -186,23 +185,12 @@ def _distinct_venues(entries: pa.Table, symbol: str) -> tuple[str, ...]:
 
 def _proves(file: LakeFile, symbol: str) -> bool:
     """True where statistics prove that the file has rows of `symbol`, all on one venue."""
-    return (
-        not file.has_deletes
-        and symbol in (file.symbol_min, file.symbol_max)
-        and file.venue_min is not None
-        and file.venue_min == file.venue_max
-    )
+    return not file.has_deletes and file.venue is not None and symbol in (file.symbol_min, file.symbol_max)
 
 
 def _bounded(file: LakeFile) -> bool:
     """True where statistics tell the last event of the one venue that the file has rows of."""
-    whole = not file.has_deletes and file.ts_event_max is not None
-    return whole and file.venue_min is not None and file.venue_min == file.venue_max
-
-
-def _venue_of(file: LakeFile) -> str | None:
-    """The venue of all rows of the file, where statistics name one."""
-    return file.venue_min if file.venue_min == file.venue_max else None
+    return not file.has_deletes and file.venue is not None and file.ts_event_max is not None
 
 
 def _footers(database: Database, paths: list[str]) -> dict[str, Bounds]:

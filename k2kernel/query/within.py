@@ -78,9 +78,8 @@ def sure_venues(selection: Selection, scan: Scan) -> list[str] | None:
 
 def venues_of(scan: Scan) -> list[str] | None:
     """The venues in the files of a scan, where their statistics tell."""
-    if any(file.venue_min is None or file.venue_min != file.venue_max for file in scan.files):
-        return None
-    return sorted({str(file.venue_min) for file in scan.files})
+    found = {file.venue for file in scan.files}
+    return None if None in found else sorted(map(str, found))
 
 
 def span_us(scan: Scan) -> tuple[int, int]:
