@@ -33,6 +33,7 @@ UNTRIED = {
     "binance-usdm-trades-csv",
     "databento-tbbo-csv",
     "databento-trades-csv",
+    "lobster-trades",
     "taq-quotes",
     "taq-trades",
     "tardis-quotes-csv",

@@ -182,3 +182,23 @@ def test_plain_files_of_our_own(tmp_path: Path) -> None:
     text = "symbol,venue,inverse,tick_size,start_date\nA,XASX,true,0.01,2024-03-04\n"
     (instrument,) = read(tmp_path, "k2-instruments", "i.csv", text).tables["instruments"]
     assert (instrument["inverse"], str(instrument["start_date"]), instrument["name"]) == (True, "2024-03-04", None)
+
+
+def test_lobster_messages(tmp_path: Path) -> None:
+    rows = [
+        "34200.004241176,1,16113575,18,5853300,1",
+        "34200.025551909,4,16120456,18,5859100,-1",
+        "34200.201743,5,0,100,5859200,1",
+        "57600.1,6,0,2500,5776700,-1",
+        "34201,3,16113575,18,5853300,1",
+        "34202,7,0,0,-1,-1",
+    ]
+    name = "AAPL_2012-06-21_34200000_57600000_message_10.csv"
+    done = read(tmp_path, "lobster-trades", name, "\n".join(rows) + "\n")
+    assert (done.column("symbol"), done.column("venue")) == (["AAPL"] * 3, ["XNAS"] * 3)
+    assert done.column("ts_event")[0] == utc(2012, 6, 21, 13, 30, 0, 25_551)
+    assert done.column("ts_event_ns")[0] % 10**9 == 25_551_909
+    assert done.column("price") == dec("585.91", "585.92", "577.67")
+    assert done.column("side") == ["buy", "sell", None]
+    assert done.skipped == {"submission": 1, "deletion": 1, "halt": 1}
+    assert json.loads(done.column("extra")[0]) == {"Type": "4", "Order ID": "16120456"}
