@@ -143,6 +143,22 @@ def test_what_cannot_be_read_is_rejected_and_not_left_out(tmp_path: Path) -> Non
         assert f"{name}: " in fault["reason"]
 
 
+def test_a_word_among_prices_is_rejected_and_leaves_the_prices(tmp_path: Path) -> None:
+    rows = "".join(f"2024-03-04T10:00:00Z,A,{price}\n" for price in ("1.5", "N/A", "1.6"))
+    (tmp_path / "x.csv").write_text("time,symbol,price\n" + rows)
+    assert "CHECK: 'N/A' is no plain number" in suggest(tmp_path / "x.csv")
+    done = drafted(tmp_path, tmp_path / "x.csv", venue="XASX")
+    assert (done.column("price"), len(done.rejected)) == (dec("1.5", "1.6"), 1)
+
+
+def test_files_that_were_put_together_have_their_header_again(tmp_path: Path) -> None:
+    part = "time,symbol,price\n2024-03-04T10:00:00Z,A,1.5\n"
+    (tmp_path / "x.csv").write_text(part * 3)
+    assert "# CHECK: the header is there again" in suggest(tmp_path / "x.csv")
+    done = drafted(tmp_path, tmp_path / "x.csv", venue="XASX")
+    assert (done.column("price"), len(done.rejected)) == (dec("1.5") * 3, 2)
+
+
 def test_what_was_not_found_is_said(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("time,symbol\n2024-03-04T10:00:00Z,A\n")
     text = suggest(tmp_path / "x.csv")

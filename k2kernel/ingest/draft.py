@@ -149,7 +149,8 @@ def _day(column: Column | None) -> str:
 
 def _number_value(column: Column, *, comma: bool) -> str:
     if column.style is None:
-        return f"{_of(column)}  # CHECK: {column.known[0]!r} is no plain number: say replace"
+        odd = next(text for text in column.known if number(text) is None)
+        return f"{_of(column)}  # CHECK: {odd!r} is no plain number: say replace or null_if"
     if comma or column.style != "plain":
         replace = _EUROPEAN if comma else _THOUSANDS
         return f"{_of(column, f'replace = {json.dumps(replace)}')}  # CHECK: the decimal mark"

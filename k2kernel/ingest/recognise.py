@@ -299,14 +299,18 @@ def _symbol(columns: Sequence[Column], found: dict[str, Column]) -> dict[str, Co
 
 
 def _unreadable(columns: Sequence[Column], found: dict[str, Column]) -> dict[str, Column]:
-    """Columns that are called times or numbers, hold digits and are neither: their rows are rejected rather than
+    """Columns that are called times or numbers, mostly hold digits and are neither: their rows are rejected rather than
     loaded without.
     """
     wanted = [] if found.keys() & {"ts_event", "ts_recv"} else ["ts_event"]
     wanted += [] if found.keys() & {"price", "bid_px"} else ["price", "bid_px", "ask_px"]
     wanted += [] if found.keys() & {"size", "bid_sz"} else ["size", "bid_sz", "ask_sz"]
     called = {role: next((each for each in columns if by_name(role, each)), None) for role in wanted}
-    return {role: each for role, each in called.items() if each is not None and each.all(r".*\d.*")}
+    return {role: each for role, each in called.items() if each is not None and _mostly_digits(each)}
+
+
+def _mostly_digits(column: Column) -> bool:
+    return 2 * sum(re.search(r"\d", text) is not None for text in column.known) > len(column.known)
 
 
 def mixed(columns: Sequence[Column]) -> Column | None:

@@ -159,6 +159,10 @@ def _delimited(lines: list[str], form: dict[str, object]) -> Sample:
     names = names_of([name.strip() for name in rows.pop(0)] if header else [""] * width)
     form |= {} if header else {"header": False}
     form["columns"] = names
+    again = [row for row in rows if header and [text.strip() for text in row] == names]
+    if again:
+        rows = [row for row in rows if row not in again]
+        remarks.append("the header is there again: such lines are rejected")
     columns = [Column(name, [row[n] for row in rows]) for n, name in enumerate(names)]
     if any(not text.strip() for column in columns for text in column.texts):
         form["null_if"] = ""
