@@ -14,7 +14,7 @@ from k2kernel.lake import Lake
 from panel_apps.api.keys import Key
 from panel_apps.api.problems import Refused
 from panel_apps.dashboard.state import State
-from panel_apps.dashboard.store import Desk, Store, chosen, imbalance
+from panel_apps.dashboard.store import Desk, Store, chosen, imbalance, move
 from tests.query_lake import DAY, NEXT, add, at, event
 
 KEY = Key("tests", "")
@@ -43,6 +43,12 @@ def test_the_universe_is_closes_and_returns(bench: k2.Workbench) -> None:
     assert (line["symbol"], line["close"], line["volume"]) == ("BHP", Decimal("36.08"), Decimal(100))
     assert line["change"] == Decimal("36.08") / Decimal("35.20") - 1
     assert [(day, close) for day, close, _ in line["days"]] == [(DAY, Decimal("35.20")), (NEXT, Decimal("36.08"))]
+
+
+def test_a_change_of_a_price_that_is_not_above_zero_has_no_meaning() -> None:
+    before, close = Decimal("-37.63"), Decimal("10.01")
+    assert (move(before, close), move(Decimal(0), close), move(None, close), move(close, None)) == (None,) * 4
+    assert move(close, before) == before / close - 1
 
 
 def test_a_commit_pins_what_was_there_then(bench: k2.Workbench) -> None:

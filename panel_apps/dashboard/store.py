@@ -191,7 +191,7 @@ class Desk:
         """Each instrument: its last session up to the one looked at, with close, change, volume and events.
 
         `days` are session, close and volume of that one and those before it. `change` is close / the close before - 1,
-        None where there is none.
+        None where there is none, or that was not above zero.
         """
         return self.kept(
             "universe",
@@ -260,12 +260,17 @@ def _instrument(venue: str, symbol: str, bars: Sequence[Row]) -> Row:
         "symbol": symbol,
         "session": last.get("session"),
         "close": close,
-        "change": close / before - 1 if close is not None and before else None,
+        "change": move(before, close),
         "volume": last.get("volume"),
         "events": last.get("n_trades") if of == "trades" else last.get("n_quotes"),
         "of": of,
         "days": [(row["session"], row["close"], row.get("volume")) for row in mine],
     }
+
+
+def move(before: Decimal | None, close: Decimal | None) -> Decimal | None:
+    """Close / before - 1; None where one is missing, or where before is not above zero: it would have no meaning."""
+    return close / before - 1 if close is not None and before is not None and before > 0 else None
 
 
 def imbalance(bid: Decimal | None, ask: Decimal | None) -> Decimal | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from functools import partial
 from html import escape
 from typing import Any
@@ -14,7 +13,7 @@ from k2kernel import plots
 from k2kernel.errors import K2Error
 from panel_apps.dashboard import charts, looks
 from panel_apps.dashboard.page import Grid, Origin, Shell, attempt, zone_of
-from panel_apps.dashboard.store import Desk, Row, imbalance
+from panel_apps.dashboard.store import Desk, Row, imbalance, move
 
 _LAST = 40
 """Trades of the short tape."""
@@ -115,7 +114,7 @@ class Market:
         line = _line(desk, found)
         days = line.get("days", [])
         closes = [None, *(close for _, close, _ in days)]
-        moves = [_move(before, close) for before, (_, close, _) in zip(closes, days, strict=False)]
+        moves = [move(before, close) for before, (_, close, _) in zip(closes, days, strict=False)]
         shown = {
             "session": [str(day) for day, _, _ in days],
             "close": [looks.number(close) for _, close, _ in days],
@@ -169,10 +168,6 @@ def _line(desk: Desk, universe: Any) -> Row:
     """The line of the universe that the page is of."""
     lines: list[Row] = [] if isinstance(universe, K2Error) else universe
     return next((row for row in lines if (row["venue"], row["symbol"]) == (desk.venue, desk.symbol)), {})
-
-
-def _move(before: Decimal | None, close: Decimal) -> Decimal | None:
-    return close / before - 1 if before else None
 
 
 def _strip(desk: Desk, summary: Any, universe: Any) -> str:
