@@ -195,6 +195,22 @@ def test_every_page_opens_dark_and_light(page: Page, server: Server) -> None:
     server.wait_for("k2_queries_running", 0, seconds=60)
 
 
+def test_a_page_without_a_lake_says_so_and_shows_what_is_loaded_later(browser: Browser, tmp_path: Path) -> None:
+    with serving(tmp_path / "lake") as server:
+        page = browser.new_context().new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.goto(f"{server.url}/login")
+        page.fill("#key", KEY)
+        page.click("button")
+        page.locator(".problem", has_text="There is no lake").wait_for()
+        assert page.locator("nav a").count() > len(PAGES)
+        file = tmp_path / "one.csv"
+        file.write_text("symbol,venue,ts_event,price,size\nONE,XNYS,2024-03-05T15:00:00Z,1,1\n")
+        k2.connect(tmp_path / "lake").ingest(file, "k2-trades")
+        page.locator(".strip .name", has_text="ONE").wait_for()
+        assert page.locator(".problem").count() == 0
+
+
 def test_the_docs_load_nothing_from_elsewhere(page: Page, server: Server) -> None:
     page.goto(f"{server.url}/docs")
     page.locator(".opblock").first.wait_for()

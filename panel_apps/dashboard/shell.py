@@ -72,9 +72,10 @@ class Dashboard:
             picker("zone", 82, self.state.param.zone.objects),
         ]
         self._brand, self._status = (
-            looks.html(width=560, sizing_mode="fixed", height=34, styles={"margin-right": "auto"}),
+            looks.html(_brand(self.state), width=560, sizing_mode="fixed", height=34, styles={"margin-right": "auto"}),
             looks.html(width=600, sizing_mode="fixed", height=30),
         )
+        self._problem = looks.html()
         self._moment = pn.widgets.DiscreteSlider(
             label="", options=[_NOW], value=_NOW, sizing_mode="stretch_width", stylesheets=[looks.style("widget")],
             margin=(8, 16, 0, 4), show_value=False, bar_color="#4f9be0",
@@ -92,7 +93,7 @@ class Dashboard:
             self._live, self._moment, self._status,
             css_classes=["k2-bar"], stylesheets=[looks.style("box")], sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
-        self.root = pn.Column(head, bar, self._page.body, sizing_mode="stretch_width", margin=0)
+        self.root = pn.Column(head, bar, self._problem, self._page.body, sizing_mode="stretch_width", margin=0)
 
     def open(self) -> None:
         """Show the page, and follow new snapshots."""
@@ -165,8 +166,9 @@ class Dashboard:
 
     def _show(self, found: Any) -> None:
         if isinstance(found, Exception):
-            self._status.object = looks.problem(str(getattr(found, "detail", found)))
+            self._problem.object = looks.problem(str(getattr(found, "detail", found)))
             return
+        self._problem.object = ""
         desk, moments, content = found
         self.desk, self._said = desk, dict(desk.states)
         self._pick(desk)
@@ -212,8 +214,8 @@ class Dashboard:
             self.state.as_of = "" if event.new == _NOW else event.new
 
     def _look(self) -> None:
-        """Follow new snapshots where nothing is pinned."""
-        if self.state.live and not self.state.as_of and self.desk is not None:
+        """Follow new snapshots where nothing is pinned; what is being read now ends first, however fast they come."""
+        if self.state.live and not self.state.as_of and not self._tasks:
             self.work(partial(self._store.states, ""), self._seen)
 
     def _seen(self, states: Any) -> None:
