@@ -13,6 +13,7 @@ from k2kernel.errors import InvalidParameter
 from k2kernel.lake import Lake
 from panel_apps.api.keys import Key
 from panel_apps.api.problems import Refused
+from panel_apps.dashboard.pages.market import book
 from panel_apps.dashboard.state import State
 from panel_apps.dashboard.store import Desk, Store, chosen, imbalance, move
 from tests.query_lake import DAY, NEXT, add, at, event
@@ -49,6 +50,12 @@ def test_a_change_of_a_price_that_is_not_above_zero_has_no_meaning() -> None:
     before, close = Decimal("-37.63"), Decimal("10.01")
     assert (move(before, close), move(Decimal(0), close), move(None, close), move(close, None)) == (None,) * 4
     assert move(close, before) == before / close - 1
+
+
+def test_a_spread_about_a_price_below_zero_has_no_basis_points(bench: k2.Workbench) -> None:
+    quote = {"bid_px": Decimal("-39.06"), "ask_px": Decimal("-39.04"), "bid_sz": None, "ask_sz": None, "ts_event": at()}
+    assert "0.02 · -<" in book(desk(Store(bench)), quote)
+    assert "5.1 bp" in book(desk(Store(bench)), quote | {"bid_px": Decimal("39.04"), "ask_px": Decimal("39.06")})
 
 
 def test_a_commit_pins_what_was_there_then(bench: k2.Workbench) -> None:

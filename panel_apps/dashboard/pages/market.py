@@ -73,7 +73,7 @@ class Market:
         self._strip.object = _strip(desk, found["summary"], found["universe"])
         facts = found["facts"]
         self._badges.object = looks.problem(str(facts)) if isinstance(facts, K2Error) else facts
-        self._book.object = _book(desk, found["book"])
+        self._book.object = book(desk, found["book"])
         self._show_tape(desk, found["tape"])
         self._draw(desk)
 
@@ -190,13 +190,14 @@ def _strip(desk: Desk, summary: Any, universe: Any) -> str:
     return f'<div class="strip">{name}{price}{"".join(looks.fact(*each) for each in figures)}</div>'
 
 
-def _book(desk: Desk, quote: Any) -> str:
+def book(desk: Desk, quote: Any) -> str:
+    """The best bid and ask, or why there is none."""
     if quote is None or isinstance(quote, K2Error):
         return looks.none(str(quote or "No quotes of both sides"))
     spread = quote["ask_px"] - quote["bid_px"]
     middle = (quote["ask_px"] + quote["bid_px"]) / 2
     tilt = imbalance(quote["bid_sz"], quote["ask_sz"])
-    points = f"{spread / middle * 10_000:.1f} bp" if middle else "-"
+    points = f"{spread / middle * 10_000:.1f} bp" if middle > 0 else "-"
     bar = "" if tilt is None else f'<div class="bar"><i style="width:{(tilt + 1) * 50:.1f}%"></i></div>'
     sides = "".join(
         f'<div class="side {side}"><small>{side}</small>'
