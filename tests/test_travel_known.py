@@ -95,6 +95,21 @@ def test_known_at_is_as_of_while_the_states_are_kept_and_holds_afterwards(
         engine.trades(as_of=moments[1])
 
 
+def test_verbs_that_read_few_columns_know_what_was_undone_by_then(lake: Lake, engine: QueryEngine) -> None:
+    """The marks are read for that, although nothing shows them."""
+    add(lake, "a", [event(trade_id="1"), event(ts_event=at(1), trade_id="2", sequence=2)])
+    before = instant()
+    add(lake, "b", [event(ts_event=at(2), status="cancel", corrects="1", trade_id=None, sequence=3)], minute=1)
+    after = instant()
+    add(lake, "c", [event(ts_event=at(3), trade_id="4", sequence=4)], minute=2)
+    for moment, count in ((before, 2), (after, 1)):
+        for as_of in (None, lake.head("trades")):
+            words: dict[str, Any] = {"as_of": as_of, "known_at": moment}
+            assert engine.trades("BHP", columns=["sequence"], **words).to_polars().height == count
+            assert engine.summary("BHP", DAY, **words).trade_count == count
+            assert engine.bars("BHP", "session", **words).to_polars()["n_trades"].to_list() == [count]
+
+
 def test_every_verb_knows_what_was_known(lake: Lake, engine: QueryEngine) -> None:
     load(lake, "a", rows=3)
     add(lake, "q", [event()], "quotes")

@@ -198,8 +198,9 @@ class Scan:
         known = self.pinned.known
         if known is None:
             return self._union(files, fields, bind)
-        marked = known.moves_marks and self.undoing and any(field.name == "status" for field in fields)
-        needed = self._fields((*known.columns, *(STATUS if marked else ())))
+        names = [field.name for field in fields]
+        marked = known.moves_marks and self.undoing and "status" in names
+        needed = self._fields((*names, *known.columns, *(STATUS if marked else ())))
         rows = self._union(files, needed, bind)
         return known.rows(rows, self._union(self.undoing, needed, bind) if marked else None)
 
