@@ -102,16 +102,19 @@ def _of_schema(
         schema = registry.schema(number)
     except UnknownSchema as exc:
         return nothing, [bad(messages, "schema", str(exc))]
-    if schema.get("type") != "record" or schema.get("name") != contract.name:
-        reason = f"its schema is of {schema.get('name')}, and the topic is for {contract.name}"
+    name = schema.get("name", schema["type"])
+    if schema["type"] != "record" or name.rpartition(".")[2] != contract.name:
+        reason = f"its schema is of {name}, and the topic is for {contract.name}"
         return nothing, [bad(messages, "schema", reason)]
     frame, good, wrong = decode(schema, messages["raw"])
-    whole = messages if len(good) == len(messages) else messages[good]
-    problems = _problems(contract, frame)
-    rows, rejected = _rows(contract, frame, whole), []
-    if problems.null_count() < len(problems):
-        rows = rows.filter(problems.is_null())
-        rejected.append(bad(whole.filter(problems.is_not_null()), "value", problems.drop_nulls()))
+    rows, rejected = nothing, []
+    if good:
+        whole = messages if len(good) == len(messages) else messages[good]
+        problems = _problems(contract, frame)
+        rows = _rows(contract, frame, whole)
+        if problems.null_count() < len(problems):
+            rows = rows.filter(problems.is_null())
+            rejected.append(bad(whole.filter(problems.is_not_null()), "value", problems.drop_nulls()))
     if wrong:
         noise, reasons = messages[[each.number for each in wrong]], [each.reason for each in wrong]
         rejected.append(bad(noise, "decode", pl.Series(reasons, dtype=pl.String)))

@@ -26,6 +26,12 @@ _FRAMING = {"name": "__framing", "type": {"type": "fixed", "name": "k2_framing",
 _FEW = 4_096
 """Messages of which each is asked of a decoder, where they cannot be read together."""
 
+_DIGITS = 38
+"""What a decimal of Polars may have."""
+
+_NULLABLE = 2
+"""Types of a union of null and another."""
+
 _ODD = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 Decoded = tuple[pl.DataFrame, list[int], list["Message"]]
 
@@ -46,21 +52,45 @@ def schema_id(value: bytes | None) -> int | None:
 
 
 def decode(schema: Mapping[str, Any], values: pl.Series) -> Decoded:
-    """Framed messages of one schema, none null: a frame of those that can be read, their numbers, and the others."""
+    """Framed messages of one schema, none null: a frame of those that can be read, their numbers, and the others. The
+    frame has no columns where none can be, because of the schema.
+    """
+    if _panics(schema):
+        return _unread(values)
     try:
         return _read(schema, values, _doubtful(schema, values))
     except _ODD:
         return _apart(schema, values)
 
 
+def _unread(values: pl.Series) -> Decoded:
+    reason = "its schema has a type that is not read, such as a map, a nullable enum, or a union of several"
+    return pl.DataFrame(), [], [Message(number, reason) for number in range(len(values))]
+
+
+def _panics(kind: Any) -> bool:
+    """Whether a type makes Polars panic, which it tells on standard error before that can be caught."""
+    if isinstance(kind, list):
+        enums = any(isinstance(each, dict) and each["type"] == "enum" for each in kind)
+        return len(kind) != _NULLABLE or "null" not in kind or enums or any(map(_panics, kind))
+    if not isinstance(kind, dict):
+        return False
+    within = [kind["type"], kind.get("items"), *(field["type"] for field in kind.get("fields", ()))]
+    return kind["type"] == "map" or kind.get("precision", 0) > _DIGITS or any(map(_panics, within))
+
+
 def _apart(schema: Mapping[str, Any], values: pl.Series) -> Decoded:
     """As `decode`, where sound records hold what cannot be read, such as a text that is no UTF-8."""
+    try:
+        nothing = _container(schema, values.clear())
+    except _ODD:
+        return _unread(values)
     if len(values) <= _FEW:
         try:
             return _read(schema, values, range(len(values)))
         except _ODD as exc:
             if len(values) == 1:
-                return _container(schema, values.clear()), [], [Message(0, f"its record cannot be read: {exc}")]
+                return nothing, [], [Message(0, f"its record cannot be read: {exc}")]
     half = len(values) // 2
     left, right = decode(schema, values[:half]), decode(schema, values[half:])
     later = [Message(half + message.number, message.reason) for message in right[2]]

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
 from k2kernel.errors import StreamFault, extra
@@ -29,7 +30,7 @@ class RegistryDown(StreamFault):
 
 
 class UnknownSchema(StreamFault):
-    """The registry answers that it has no schema of this id."""
+    """The registry answers that it has no Avro schema of this id."""
 
 
 class Registry:
@@ -56,7 +57,7 @@ class Registry:
             reply = self._ask("GET", f"/schemas/ids/{schema_id}")
             if reply.status_code == 404:
                 raise UnknownSchema(f"schema id {schema_id}", "the registry has no such schema")
-            self._schemas[schema_id] = json.loads(self._checked(reply)["schema"])
+            self._schemas[schema_id] = _avro(schema_id, self._checked(reply))
         return self._schemas[schema_id]
 
     def register(self, topic: str, schema: Mapping[str, Any]) -> int:
@@ -112,6 +113,46 @@ class Registry:
             raise StreamFault(f"schema registry {self.url}", f"it refuses: {reply.text[:300]}", "See its log")
         found: dict[str, Any] = reply.json()
         return found
+
+
+def _avro(schema_id: int, found: Mapping[str, Any]) -> dict[str, Any]:
+    kind = found.get("schemaType", "AVRO")
+    if kind != "AVRO":
+        raise UnknownSchema(f"schema id {schema_id}", f"it is of {kind}, and messages are read as AVRO")
+    schema = spelled_out(json.loads(found["schema"]))
+    return schema if isinstance(schema, dict) else {"type": schema}
+
+
+def spelled_out(schema: Any) -> Any:
+    """A schema as Polars reads it: with each named type written out where it is used again, under another name, and
+    without defaults, which are for readers of another schema.
+    """
+    named: dict[str, dict[str, Any]] = {}
+    numbers = count()
+
+    def out(kind: Any, space: str) -> Any:
+        if isinstance(kind, str):
+            found = named.get(f"{space}.{kind}") or named.get(f".{kind}")
+            return kind if found is None else {**found, "name": f"k2_{next(numbers)}"}
+        if isinstance(kind, list):
+            return [out(each, space) for each in kind]
+        name = kind.get("name", "")
+        space = (
+            f".{name}".rpartition(".")[0] if "." in name else f".{kind['namespace']}" if "namespace" in kind else space
+        )
+        told = {part: out(kind[part], space) for part in ("items", "values") if part in kind}
+        told |= {"type": kind["type"] if "name" in kind else out(kind["type"], space)}
+        if "fields" in kind:
+            told["fields"] = [_without_default(each) | {"type": out(each["type"], space)} for each in kind["fields"]]
+        if name:
+            named[f"{space}.{name.rpartition('.')[2]}"] = {**kind, **told}
+        return {**kind, **told}
+
+    return out(schema, "")
+
+
+def _without_default(field: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in field.items() if name != "default" or value is None}
 
 
 def _incompatible(name: str, problem: str, schema: Mapping[str, Any]) -> StreamFault:
