@@ -64,6 +64,45 @@ def feed(services: Services, tmp_path: Path) -> Feed:
     return found
 
 
+OTHER: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"price": "double"}, {"price": 1.123456789012}, "price does not fit decimal"),
+    ({"price": "double"}, {"price": float("nan")}, "price does not fit decimal"),
+    ({"price": decimal(28, 12)}, {"price": Decimal("10.123456789012")}, "price does not fit decimal"),
+    ({"price": "string"}, {"price": "10.123456789"}, "price is text and no decimal"),
+    ({"sequence": "double"}, {"sequence": 1.75}, "sequence does not fit int64"),
+    ({"ts_event": "string"}, {"ts_event": "2024-07-01T02:00:00Z"}, "ts_event is text and no timestamptz"),
+    ({"ts_event": "long"}, {"ts_event": 1719799200000}, "ts_event is int64 and no timestamptz"),
+    ({"ts_event": LONG}, {"ts_event": 1719799200000000}, "ts_event is a time without a zone and no timestamptz"),
+    ({"symbol": "long"}, {"symbol": 7}, "symbol is int64 and no string"),
+    ({"side": "int"}, {"side": 1}, "side is int32 and no string"),
+    ({"session": "boolean"}, {"session": True}, "session is boolean and no date"),
+    ({"conditions": "string"}, {"conditions": "X"}, "conditions is text and no list<string>"),
+]
+SAME: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    (schema(price=FIXED, size=["null", "exact"]), {"price": Decimal(2), "size": Decimal(3)}, {"size": Decimal(3)}),
+    (schema("market_data.trades"), {"sequence": 5}, {"sequence": 5}),
+    (schema(price="double"), {"price": 10.1}, {"price": Decimal("10.1")}),
+    (schema(price=decimal(28, 12)), {"price": Decimal("10.12345678")}, {"price": Decimal("10.12345678")}),
+    (schema(ts_event={"type": "long", "logicalType": "timestamp-millis"}), {}, {"ts_event": NOON}),
+    (schema(side=SIDES), {"side": "sell"}, {"side": "sell"}),
+]
+
+
+def test_a_value_of_another_sort_is_told_and_never_rounded(feed: Feed) -> None:
+    feed.spoil([message(feed, schema(**kinds), **values) for kinds, values, _ in OTHER])
+    rows, reasons = taken(feed)
+    assert (len(rows), reasons) == (1, [reason for *_, reason in OTHER])
+    feed.check()
+
+
+def test_what_means_the_same_is_read(feed: Feed) -> None:
+    feed.spoil([message(feed, wanted, **values) for wanted, values, _ in SAME])
+    (_, *rows), reasons = taken(feed)
+    assert reasons == []
+    for row, (*_, found) in zip(rows, SAME, strict=True):
+        assert row.items() >= found.items()
+
+
 def test_a_field_with_a_default_is_read(feed: Feed) -> None:
     wanted = schema()
     wanted["fields"] += [

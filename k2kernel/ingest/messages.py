@@ -153,10 +153,22 @@ def _problems(contract: schemas.Table, frame: pl.DataFrame) -> pl.Series:
 
 
 def _cast(table: schemas.Table, name: str, frame: pl.DataFrame) -> pl.Expr:
+    """A column as the contract has it: null where there is none, and where its values are of another sort."""
     kind = table.polars[name]
-    if name not in frame.columns:
+    if name not in frame.columns or not _is_sort(frame.schema[name], kind):
         return pl.lit(None, kind).alias(name)
     return pl.col(name) if frame.schema[name] == kind else pl.col(name).cast(kind, strict=False)
+
+
+def _is_sort(given: pl.DataType, kind: pl.DataType) -> bool:
+    """Whether values of one type may be taken for another's, as far as they fit: text is no number, a number without
+    a unit no time, and a time without a zone no instant.
+    """
+    if isinstance(kind, pl.Datetime):
+        return isinstance(given, pl.Datetime) and given.time_zone is not None
+    if kind.is_numeric():
+        return given.is_numeric()
+    return given == kind or (kind == pl.String and isinstance(given, pl.Categorical | pl.Enum))
 
 
 def _breaks(table: schemas.Table, name: str, frame: pl.DataFrame) -> Iterator[tuple[str, pl.Expr]]:
@@ -166,17 +178,27 @@ def _breaks(table: schemas.Table, name: str, frame: pl.DataFrame) -> Iterator[tu
         if column.required:
             yield f"{name} is missing", pl.lit(value=True)
         return
+    given, value = frame.schema[name], _cast(table, name, frame)
     if column.required:
         yield f"{name} is null", pl.col(name).is_null()
-    if frame.schema[name] != kind:
-        cast = pl.col(name).cast(kind, strict=False)
-        yield f"{name} does not fit {column.type}", cast.is_null() & pl.col(name).is_not_null()
-    elif isinstance(kind, pl.Decimal):
-        yield f"{name} has more than 18 digits", pl.col(name).to_physical().abs() >= schemas.DECIMAL_END
+    if not _is_sort(given, kind):
+        yield f"{name} is {_told(given)} and no {column.type}", pl.col(name).is_not_null()
+        return
+    if given != kind:
+        yield f"{name} does not fit {column.type}", value.cast(given, strict=False).ne_missing(pl.col(name))
+    if isinstance(kind, pl.Decimal):
+        yield f"{name} has more than 18 digits", value.to_physical().abs() >= schemas.DECIMAL_END
     if name in _ALLOWED:
-        yield f"{name} is none of {', '.join(_ALLOWED[name])}", ~pl.col(name).is_in(list(_ALLOWED[name]))
+        yield f"{name} is none of {', '.join(_ALLOWED[name])}", ~value.is_in(list(_ALLOWED[name]))
     if name in ("symbol", "venue"):
-        yield f"{name} is empty", pl.col(name) == ""
+        yield f"{name} is empty", value == ""
+
+
+def _told(kind: pl.DataType) -> str:
+    """A type that columns of the contract have not, in words."""
+    if isinstance(kind, pl.Datetime):
+        return "a time without a zone"
+    return "text" if kind == pl.String else str(kind).lower()
 
 
 def _beyond(contract: schemas.Table, frame: pl.DataFrame) -> Iterator[tuple[str, pl.Expr]]:
@@ -185,7 +207,7 @@ def _beyond(contract: schemas.Table, frame: pl.DataFrame) -> Iterator[tuple[str,
         kind = contract.polars.get(name, given)
         if kind.is_temporal():
             day = 1 if kind == pl.Date else DAY_NS // 1_000
-            count = pl.col(name).cast(kind, strict=False).to_physical()
+            count = (_cast(contract, name, frame) if name in contract else pl.col(name)).to_physical()
             beyond = (count < FIRST_DAY * day) | (count >= LAST_DAY * day)
             yield f"{name} is not in the years 1900 to 2261", beyond
     for name in ("ts_event", "ts_recv"):
