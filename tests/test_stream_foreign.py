@@ -146,3 +146,17 @@ def test_what_is_no_record_and_no_avro_is_told(feed: Feed) -> None:
         f"schema id {numbers[1]}: it is of PROTOBUF, and messages are read as AVRO.",
     ]
     feed.check()
+
+
+def test_a_field_that_is_there_as_another_type_is_left_out(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
+    texts = message(feed, schema(note=["null", "string"]), note="a")
+    numbers = message(feed, schema(note=["null", "long"]), note=7)
+    spelled = message(feed, schema(Note=["null", "string"]), Note="b")
+    feed.spoil([texts, numbers])  # in one batch
+    assert [row["note"] for row in taken(feed)[0]] == [None, "a", None]
+    feed.spoil([numbers, spelled])
+    rows, reasons = taken(feed)
+    assert ([row["note"] for row in rows], reasons) == ([None, "a", None, None, None], [])
+    assert "left out: field note (int64), as trades has it of another type or spelling" in caplog.text
+    assert "left out: field Note (string)" in caplog.text
+    assert feed.bench.audit().ok

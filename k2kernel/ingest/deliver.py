@@ -19,10 +19,9 @@ from typing import Any
 
 import polars as pl
 
-from k2kernel import schemas
 from k2kernel.errors import CommitConflict, StreamFault, WriterFenced
 from k2kernel.ingest.known import REJECTED
-from k2kernel.ingest.messages import Read, joined, own_columns, read
+from k2kernel.ingest.messages import Read, as_stored, joined, read
 from k2kernel.ingest.runs import Runs
 from k2kernel.ingest.watch import COLUMNS as GAP_COLUMNS
 from k2kernel.ingest.watch import Watch
@@ -201,11 +200,7 @@ class Delivery:
         """The data files of each table; nobody sees them yet."""
         with Runs(self.lake) as runs:
             for table, frame in rows.items():
-                at = pl.lit(stamp, pl.Datetime("us", "UTC")).alias("ts_ingest")
-                contract = schemas.TABLES[table]
-                own = own_columns(contract, frame)
-                self.lake.widen(table, own)
-                runs.add(table, frame.with_columns(at).select(*contract.names, *own))
+                runs.add(table, as_stored(self.lake, table, frame, stamp))
             runs.finish()
         return {table: [file.path for file in runs.hand_over(table)] for table in rows}
 

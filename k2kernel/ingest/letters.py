@@ -14,7 +14,7 @@ import polars as pl
 
 from k2kernel import schemas
 from k2kernel.ingest.known import REJECTED
-from k2kernel.ingest.messages import own_columns, read
+from k2kernel.ingest.messages import as_stored, read
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import Lake, Provenance, SourceRecord
 from k2kernel.wire import Registry
@@ -89,18 +89,14 @@ class Letters:
     def drop(self, chosen: pl.DataFrame) -> int:
         """Let go of letters; how many there were."""
         if len(chosen):
-            self._append(REJECTED, DROPPED, chosen.clear(), chosen)
+            self._append(REJECTED, DROPPED, chosen.clear().drop("state"), chosen)
         return len(chosen)
 
     def _append(self, table: str, mark: str, rows: pl.DataFrame, about: pl.DataFrame | None = None) -> None:
         """Commit rows, and which letters it is about: CommitConflict where another commit is about them already."""
         stamp = datetime.now(UTC)
         with Runs(self.lake) as runs:
-            at = pl.lit(stamp, pl.Datetime("us", "UTC")).alias("ts_ingest")
-            contract = schemas.TABLES[table]
-            own = own_columns(contract, rows) if mark == RETRIED else {}
-            self.lake.widen(table, own)
-            runs.add(table, rows.with_columns(at).select(*contract.names, *own))
+            runs.add(table, as_stored(self.lake, table, rows, stamp))
             runs.finish()
         records = tuple(_records(rows if about is None else about, mark))
         files = [file.path for file in runs.hand_over(table)]

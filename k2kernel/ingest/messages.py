@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
 from k2kernel import schemas
+from k2kernel.lake import Lake
 from k2kernel.times import DAY_NS, FIRST_DAY, LAST_DAY
 from k2kernel.wire import Registry, UnknownSchema, decode
 from k2kernel.wire.decode import schema_id
 from k2kernel.wire.encode import HEADER
 
+_LOG = logging.getLogger("k2kernel.stream")
 _ALLOWED = {"side": schemas.SIDES, "status": schemas.STATUSES, "clock": schemas.CLOCKS}
 _MORE: dict[pl.DataType, str] = {
     pl.String(): "string",
@@ -48,7 +52,7 @@ def read(table: str, messages: pl.DataFrame, registry: Registry) -> Read:
     contract = schemas.TABLES[table]
     parts = list(_by_schema(messages))
     found = [_of_schema(contract, part, registry, number) for number, part in parts]
-    rows = pl.concat([pl.DataFrame(schema=_kinds(contract)), *(rows for rows, _ in found)], how="diagonal")
+    rows = _together([pl.DataFrame(schema=_kinds(contract)), *(rows for rows, _ in found)])
     empty = pl.DataFrame(schema={name: schemas.DEAD_LETTER.polars[name] for name in _REJECTED})
     rejected = pl.concat([empty, *(part for _, bad in found for part in bad)]).sort("source", "source_offset")
     return Read(rows, rejected, tuple(sorted(number for number, _ in parts if number is not None)))
@@ -64,9 +68,18 @@ def joined(reads: Sequence[Mapping[str, Read]]) -> dict[str, Read]:
 
 
 def _joined(parts: Sequence[Read]) -> Read:
-    rows = pl.concat([each.rows for each in parts], how="diagonal")
+    rows = _together([each.rows for each in parts])
     rejected = pl.concat([each.rejected for each in parts]).sort("source", "source_offset")
     return Read(rows, rejected, tuple(sorted({number for each in parts for number in each.schema_ids})))
+
+
+def _together(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Rows of several schemas as one frame; a field that they have as two types is the first one's."""
+    kinds: dict[str, pl.DataType] = {}
+    for frame in frames:
+        kinds = {**frame.schema, **kinds}
+    fitting = (frame.select(name for name, kind in frame.schema.items() if kinds[name] == kind) for frame in frames)
+    return pl.concat(fitting, how="diagonal")
 
 
 def _kinds(contract: schemas.Table) -> dict[str, pl.DataType]:
@@ -131,9 +144,17 @@ def _rows(contract: schemas.Table, frame: pl.DataFrame, messages: pl.DataFrame) 
     )
 
 
-def own_columns(contract: schemas.Table, rows: pl.DataFrame) -> dict[str, str]:
-    """The columns of rows beside the contract's, which newer producers send, with their types."""
-    return {name: _MORE[kind] for name, kind in rows.schema.items() if name not in contract}
+def as_stored(lake: Lake, table: str, rows: pl.DataFrame, stamp: datetime) -> pl.DataFrame:
+    """Rows as a table takes them. It gets the columns beside the contract's that newer producers send; a field that it
+    has as another column already is left out, and the log says so.
+    """
+    contract = schemas.TABLES[table]
+    own = {name: _MORE[kind] for name, kind in rows.schema.items() if name not in contract}
+    kept = lake.widen(table, own)
+    for name in own.keys() - kept:
+        _LOG.warning("left out: field %s (%s), as %s has it of another type or spelling", name, own[name], table)
+    at = pl.lit(stamp, pl.Datetime("us", "UTC")).alias("ts_ingest")
+    return rows.with_columns(at).select(*contract.names, *kept)
 
 
 def _is_more(contract: schemas.Table, name: str, kind: pl.DataType) -> bool:

@@ -32,6 +32,7 @@ from k2kernel.schemas import NAMESPACE, TABLES, Column, Table
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table as IcebergTable
+    from pyiceberg.types import NestedField
 
     from k2kernel.config import Settings
 
@@ -194,13 +195,26 @@ def create_table(catalog: Catalog, table: Table, settings: Settings) -> None:
 
 
 def add_columns(table: IcebergTable, columns: Mapping[str, str]) -> None:
-    """Give a table the optional columns that it lacks, by name and type of the contract: no file is written again."""
-    there = {field.name for field in table.schema().fields}
-    new = [Column(name, kind) for name, kind in columns.items() if name not in there]
+    """Give a table the optional columns that it lacks, by name and type of the contract: no file is written again.
+    SQL knows no upper case, so a name that is there in another spelling is not lacking.
+    """
+    there = {field.name.lower() for field in table.schema().fields}
+    new = {name.lower(): (name, kind) for name, kind in columns.items() if name.lower() not in there}
     if new:
         with table.update_schema() as update:
-            for field in Table(table.name()[-1], tuple(new), ()).iceberg.fields:
+            for field in _fields(table, dict(new.values())):
                 update.add_column(field.name, field.field_type)
+
+
+def same_columns(table: IcebergTable, columns: Mapping[str, str]) -> list[str]:
+    """Those of some columns that a table has, by name and type of the contract."""
+    there = {field.name: field.field_type for field in table.schema().fields}
+    return [field.name for field in _fields(table, columns) if there.get(field.name) == field.field_type]
+
+
+def _fields(table: IcebergTable, columns: Mapping[str, str]) -> tuple[NestedField, ...]:
+    optional = tuple(Column(name, kind) for name, kind in columns.items())
+    return Table(table.name()[-1], optional, ()).iceberg.fields
 
 
 def _partition_spec(table: Table) -> PartitionSpec:

@@ -15,7 +15,15 @@ from k2kernel.cached import cached_property
 from k2kernel.errors import ExpiredReference, InvalidParameter, UnknownReference, UnknownTable
 from k2kernel.lake import commit, offsets, pins, snapshots
 from k2kernel.lake.append import Append
-from k2kernel.lake.catalog import add_columns, connect, create_table, create_tables, load_table, metadata_location
+from k2kernel.lake.catalog import (
+    add_columns,
+    connect,
+    create_table,
+    create_tables,
+    load_table,
+    metadata_location,
+    same_columns,
+)
 from k2kernel.lake.derived import Rebuild
 from k2kernel.lake.files import MOST_FILES, FileSet, Manifests, Recent
 from k2kernel.lake.history import LOG, History
@@ -293,10 +301,13 @@ class Lake:
         """
         return self._writer.write(self.table(name), name, frame, session)
 
-    def widen(self, name: str, columns: Mapping[str, str]) -> None:
-        """Give a table optional columns beside the contract's, by name and type; those that it has are left."""
+    def widen(self, name: str, columns: Mapping[str, str]) -> list[str]:
+        """Give a table optional columns beside the contract's, by name and type; which of them it has then. It lacks
+        those that it has of another type, or in another spelling, which are left as they are.
+        """
         if not columns.keys() <= set(self.table(name).schema().column_names):
             commit.attempt(name, lambda: add_columns(self.table(name), columns))
+        return same_columns(self.table(name), columns) if columns else []
 
     def discard(self, paths: Iterable[str]) -> None:
         """Delete data files that no snapshot refers to; those that are gone already are passed over."""
