@@ -42,7 +42,7 @@ def test_added_removed_and_changed_rows(lake: Lake, engine: QueryEngine) -> None
     assert counts(diff) == (4 + 2, 0, 2)
     assert (diff.summary.symbols, diff.summary.sessions) == (1, 1)
     assert str(diff).startswith(
-        f"trades from {first} to {lake.head('trades')}: 6 rows added, 0 removed, 2 changed in 1"
+        f"trades from {first} to {lake.head('trades')}: 6 rows added, 0 removed, 2 changed in 1 symbol and 1 session ("
     )
     table = diff.rows().to_arrow()
     assert table.column_names == ["change", "version", "changed_columns", *TABLES["trades"].names]

@@ -61,8 +61,8 @@ class DiffSummary:
 
     def __str__(self) -> str:
         rows = f"{counted(self.added, 'row')} added, {self.removed:,} removed, {self.changed:,} changed"
-        files = f"{self.files_compared:,} files compared, {self.files_shared:,} in both"
-        where = f" in {self.symbols:,} symbols and {self.sessions:,} sessions" if self.symbols else ""
+        files = f"{counted(self.files_compared, 'file')} compared, {self.files_shared:,} in both"
+        where = f" in {counted(self.symbols, 'symbol')} and {counted(self.sessions, 'session')}" if self.symbols else ""
         return f"{self.table} from {self.a_id} to {self.b_id}: {rows}{where} ({files})"
 
 
