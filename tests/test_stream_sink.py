@@ -21,7 +21,7 @@ from k2kernel.ingest.letters import Retried
 from k2kernel.metrics import METRICS
 from k2kernel.schemas import QUOTES, TRADES
 from k2kernel.services import Registry
-from k2kernel.sources.kafka import _watermarks, held
+from k2kernel.sources.kafka import KafkaSource, _watermarks, held
 from tests.feeds import Feed, k2, trades, wait_for
 from tests.streams import Services, fresh_class, need_servers
 
@@ -363,6 +363,18 @@ def test_a_stream_that_fails_in_its_thread_says_so_at_once(feed: Feed, caplog: p
     with pytest.raises(StreamFault, match="is not framed"):
         stream.stop()
     assert feed.sequences() == []
+
+
+def test_a_source_that_goes_back_is_not_at_its_end(feed: Feed) -> None:
+    """As after a commit that met another one, or no room on the disk: what is read again is waited for again."""
+    feed.publish(20)
+    with KafkaSource(feed.services.bootstrap, [feed.topic], dict.fromkeys, lambda _: None) as source:
+        for _ in range(2):
+            read = 0
+            while not source.at_end():
+                read += sum(len(run) for _, run in source.fetch(100, 0.1))
+            assert read == 20
+            source.seek(dict.fromkeys(source.partitions, 0))
 
 
 def test_offsets_that_have_no_message_are_left_out(feed: Feed) -> None:

@@ -217,7 +217,9 @@ class KafkaSource:
         return total
 
     def seek(self, starts: Mapping[Partition, int | None]) -> None:
-        """Go to other offsets; what was fetched ahead of them is forgotten."""
+        """Go to other offsets; what was fetched ahead of them, and that it ended there, is forgotten."""
+        for each in starts:
+            self._seen.pop(each, None)
         placed = [self._place(partition, start) for partition, start in starts.items()]
         if self._group is None:
             self._client.assign(placed)
