@@ -100,6 +100,24 @@ def test_databento_tbbo_is_a_trade_and_a_quote(tmp_path: Path) -> None:
     assert (done.lines, done.fanout, done.dropped) == (1, 1, [])
 
 
+def test_databento_mbp1_has_the_quotes_between_trades_too(tmp_path: Path) -> None:
+    text = f"{DATABENTO},bid_px_00,ask_px_00,bid_sz_00,ask_sz_00,bid_ct_00,ask_ct_00,symbol\n" + "".join(
+        f"{at},{at},1,9,5482,{action},B,0,{price},5,128,0,{at % 10},{price},102.5,{size},7,1,1,X\n"
+        for at, action, price, size in (
+            (1609160400000000001, "A", "100.5", 10),
+            (1609160400000000002, "T", "102.0", 10),
+            (1609160400000000003, "M", "100.5", 20),
+            (1609160400000000004, "R", "", 0),
+            (1609160400000000005, "F", "102.0", 1),
+        )
+    )
+    done = read(tmp_path, "databento-tbbo-csv", "x.csv", text)
+    assert (done.column("price"), done.column("side")) == (dec("102"), ["buy"])
+    assert done.column("bid_px", "quotes") == dec("100.5", "102", "100.5", None)
+    assert done.column("bid_sz", "quotes") == dec("10", "10", "20", None)
+    assert done.skipped == {"F": 1}
+
+
 def test_an_unknown_databento_publisher_is_refused(tmp_path: Path) -> None:
     row = "1609160400006136329,1609160400006001487,0,999,5482,T,A,0,1,1,128,17214,1170362,X"
     done = read(tmp_path, "databento-trades-csv", "x.csv", f"{DATABENTO},symbol\n{row}\n")
@@ -195,10 +213,10 @@ def test_lobster_messages(tmp_path: Path) -> None:
     ]
     name = "AAPL_2012-06-21_34200000_57600000_message_10.csv"
     done = read(tmp_path, "lobster-trades", name, "\n".join(rows) + "\n")
-    assert (done.column("symbol"), done.column("venue")) == (["AAPL"] * 3, ["XNAS"] * 3)
+    assert (done.column("symbol"), done.column("venue")) == (["AAPL"] * 2, ["XNAS"] * 2)
     assert done.column("ts_event")[0] == utc(2012, 6, 21, 13, 30, 0, 25_551)
     assert done.column("ts_event_ns")[0] % 10**9 == 25_551_909
-    assert done.column("price") == dec("585.91", "585.92", "577.67")
-    assert done.column("side") == ["buy", "sell", None]
-    assert done.skipped == {"submission": 1, "deletion": 1, "halt": 1}
-    assert json.loads(done.column("extra")[0]) == {"Type": "4", "Order ID": "16120456"}
+    assert done.column("price") == dec("585.91", "585.92")
+    assert done.column("side") == ["buy", None]
+    assert done.skipped == {"submission": 1, "deletion": 1, "cross": 1, "halt": 1}
+    assert json.loads(done.column("extra")[0]) == {"Type": "4", "Order ID": "16120456", "Direction": "-1"}
