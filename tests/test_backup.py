@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import k2kernel as k2
@@ -61,6 +62,22 @@ def test_what_comes_back_is_equal_and_known(lake: Lake, exported: Path, tmp_path
     other.maintain("trades")
     with pytest.raises(CommitConflict):
         load(other.lake, "two", minute=10)
+    other.lake.close()
+
+
+def test_columns_beside_the_contract_come_back(lake: Lake, tmp_path: Path) -> None:
+    load(lake, "one", rows=3)
+    own = lake.widen("trades", {"note": "string", "lots": "int32"})
+    frame = trades(3, "two", ts_ingest=rows_of(lake)["ts_ingest"].max())
+    frame = frame.with_columns(note=pl.lit("a"), lots=pl.lit(7, pl.Int32))
+    lake.append("trades", [lake.write("trades", frame, DAY).path], came_from("two", 3, 1))
+    k2.connect(settings=lake.settings).export("trades", tmp_path / "copy")
+    other = k2.connect(settings=settings(tmp_path / "second"))
+    other.restore(tmp_path / "copy")
+    statement = f"SELECT source, source_offset, {', '.join(own)} FROM trades ORDER BY ALL"
+    found = other.sql(statement).to_arrow()
+    assert found.equals(k2.connect(settings=lake.settings).sql(statement).to_arrow())
+    assert found["note"].to_pylist() == [None] * 3 + ["a"] * 3
     other.lake.close()
 
 

@@ -27,6 +27,7 @@ from k2kernel.schemas import TABLES
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
     from pyiceberg.table import Table
+    from pyiceberg.types import NestedField as Field
 
     from k2kernel.lake.lake import Lake
 
@@ -89,6 +90,7 @@ def export(lake: Lake, name: str, snapshot_id: int | None, folder: Path) -> Expo
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "offsets": offsets.summary(offsets.held(lake.ancestors(name, snapshot_id)), ()),
         "ingests": [_told(ingest) for ingest in lake.provenance(name, snapshot_id)],
+        "columns": [_column(field) for field in lake.table(name).schema().fields if field.name not in TABLES[name]],
         "files": listed,
     }
     (folder / MANIFEST).write_text(json.dumps(told, indent=1), encoding="utf-8")
@@ -107,6 +109,7 @@ def restore(lake: Lake, folder: Path) -> Restored:
         raise InvalidParameter("table", name, problem, "Restore into a lake of its own: --home, or K2_HOME")
     ingests = [_ingest(each) for each in told["ingests"]]
     _log(lake, name, ingests)
+    _widen(table, told.get("columns", ()))
     paths = [_store(table, folder / each["path"], each) for each in told["files"]]
     last = ingests[-1].snapshot_id if ingests else None
     new = _commit(table, paths, {**told["offsets"], "k2.restored": str(old), COMMIT_KEY: commit.new_commit_id()}, last)
@@ -131,6 +134,23 @@ def _read(folder: Path) -> dict[str, Any]:
         if not path.is_file() or _digest(path) != each["sha256"]:
             raise FileFault(str(path), "is missing, or not as it was written", "Take another copy of the export")
     return told
+
+
+def _column(field: Field) -> dict[str, Any]:
+    return {"id": field.field_id, "name": field.name, "type": str(field.field_type), "required": False}
+
+
+def _widen(table: Table, columns: Sequence[dict[str, Any]]) -> None:
+    """Give a table the columns beside the contract's; FileFault where their ids, by which files name them, differ."""
+    from pyiceberg.types import NestedField
+
+    with table.update_schema() as update:
+        for each in columns:
+            update.add_column(each["name"], NestedField.model_validate(each).field_type)
+    for each in columns:
+        if table.schema().find_field(each["name"]).field_id != each["id"]:
+            problem = f"has another id of the column {each['name']} than the new table"
+            raise FileFault(MANIFEST, problem, "Load the files again instead")
 
 
 def _told(ingest: Provenance) -> dict[str, Any]:
