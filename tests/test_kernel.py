@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -54,6 +55,19 @@ def test_an_interrupt_stops_the_query_and_the_next_cell_works(cells: Kernel, cel
     after = cells.run("%k2sql SELECT count(*) AS n FROM trades WHERE symbol = 'RIO'")
     assert after.status == "ok"
     assert "31" in after.plain
+
+
+def test_an_error_of_ours_in_python_shows_the_readers_lines_and_the_sentence(cells: Kernel) -> None:
+    ran = cells.run("import k2kernel as k2\ndef mine():\n    return k2.connect().trades('NOPE').to_polars()\nmine()")
+    shown = "\n".join(ran.traceback)
+    assert ran.error.startswith("UnknownSymbol: ")
+    assert "mine()" in shown
+    assert "trades('NOPE')" in re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "k2kernel/workbench" not in shown
+    assert "direct cause" not in cells.run("k2.connect().sql('SELECT nothing FROM trades').to_polars()").plain
+    assert "direct cause" in "\n".join(
+        cells.run("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise ValueError from e").traceback
+    )
 
 
 def test_the_output_carries_its_provenance(cells: Kernel) -> None:
