@@ -68,6 +68,7 @@ def test_nothing_is_answered_without_a_key(server: Server) -> None:
         assert client.get("/v1/stats", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
         for path in ("/health", "/ready", "/metrics", "/docs", "/openapi.json"):
             assert client.get(path).status_code == 200
+        assert {client.head(path).status_code for path in ("/health", "/ready")} == {200}
 
 
 def test_a_caller_makes_no_series_of_metrics(server: Server) -> None:

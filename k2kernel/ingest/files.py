@@ -235,7 +235,9 @@ class _Ingest:
         return FileFault(
             part.member.name,
             f"no row was accepted ({'; '.join(facts)}){f'. The first fault: {first}' if first else ''}",
-            "Is it the right profile? --dry-run shows what it makes of the file",
+            "Is it the right profile? --dry-run shows what it makes of the file"
+            if account.lines
+            else "Its header, if it has one, is all that it holds",
         )
 
     def _drop_repeats(self, parts: list[Part], runs: Runs) -> None:

@@ -64,7 +64,7 @@ class Grid:
             selectable=1,
             layout="fit_columns",
             theme="simple",
-            configuration={"columnDefaults": {"headerSort": False}},
+            configuration={"columnDefaults": {"headerSort": False, "tooltip": True}},
             text_align=dict.fromkeys(numbers, "right"),
             header_align=dict.fromkeys(numbers, "right"),
             formatters={"": {"type": "html"}, "trend": {"type": "html"}, "change": {"type": "html"}},

@@ -13,12 +13,14 @@ from panel_apps.api.shapes import problems
 router = APIRouter(tags=["service"])
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health() -> dict[str, str]:
     """Whether the process answers; reads nothing."""
     return {"status": "ok", "version": __version__}
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={503: problems()[503]})
 async def ready(request: Request) -> dict[str, str]:
     """Whether the lake can be read."""

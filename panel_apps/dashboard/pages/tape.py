@@ -34,7 +34,7 @@ class Tape:
         self._newer = looks.button("< newer", lambda _: self._turn(back=True))
         self._older = looks.button("older >", lambda _: self._turn(back=False))
         self._told = looks.html()
-        self._grid = Grid(self._ask, _NUMBERS, widths={"time": 176}, height=860)
+        self._grid = Grid(self._ask, _NUMBERS, widths={"time": 176, "trade_id": 130}, height=860)
         self._origin = Origin(shell)
         tools = pn.Row(self._kind, self._raw, self._newer, self._older, self._told, margin=(4, 0, 8, 0))
         left = looks.card(tools, self._grid.pane, title="Tape")
