@@ -13,7 +13,7 @@ import pytest
 
 import k2kernel as k2
 from k2kernel.cli import query_main
-from k2kernel.errors import InvalidParameter, InvalidPosition, QueryError, UnknownReference
+from k2kernel.errors import InvalidParameter, InvalidPosition, UnknownReference
 from k2kernel.lake import Lake
 from k2kernel.query import QueryEngine
 from k2kernel.replay import ReplayEngine
@@ -238,7 +238,7 @@ def test_the_clock_of_the_market_counts_nanoseconds(lake: Lake, engine: QueryEng
 
 def test_a_row_without_a_capture_time_is_an_error_by_that_clock(lake: Lake, engine: QueryEngine) -> None:
     add(lake, "a", [event()])
-    with pytest.raises(QueryError, match="no capture time"):
+    with pytest.raises(InvalidParameter, match=r"clock.*no capture time"):
         engine.trades(known_at=at(9), clock="recv").to_arrow()
     assert engine.trades(known_at=at(9), clock="event").to_arrow().num_rows == 1
     moment = at(9) + timedelta(days=9)

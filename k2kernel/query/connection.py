@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from k2kernel.errors import K2Error, QueryError, QueryTooLarge, UnreadableData
+from k2kernel.errors import InvalidParameter, K2Error, QueryError, QueryTooLarge, UnreadableData
 from k2kernel.html import amount
 from k2kernel.metrics import METRICS
 from k2kernel.query.durations import with_durations
+from k2kernel.query.known import NO_CAPTURE
 from k2kernel.query.scope import cancelled, current_scope
 
 if TYPE_CHECKING:
@@ -284,6 +285,8 @@ def translated() -> Iterator[None]:
     except duckdb.IOException as exc:
         raise UnreadableData(_said(exc), "Check that the warehouse is complete and can be read") from exc
     except duckdb.Error as exc:
+        if NO_CAPTURE in str(exc):
+            raise InvalidParameter("clock", "recv", NO_CAPTURE, "Use clock='event'") from exc
         raise QueryError(_said(exc), "Correct the statement; `DESCRIBE trades` lists the columns of a table") from exc
     except (RuntimeError, OSError) as exc:
         # A stream that is interrupted raises OSError, Ctrl-C in a fetch a RuntimeError.

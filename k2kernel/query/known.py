@@ -17,8 +17,9 @@ CLOCKS = ("ingest", "recv", "event")
 """By what time a row counts as known: of the commit that brought it, of its capture, or of the event itself."""
 
 _NEEDED = {"ingest": ("ts_ingest",), "recv": ("ts_recv", "ts_recv_ns"), "event": ("ts_event", "ts_event_ns")}
-_NO_CAPTURE = "A row has no capture time: clock=''recv'' cannot say when it was known. Use clock=''event''"
-_RECV_NS = f"CASE WHEN ts_recv IS NULL THEN error('{_NO_CAPTURE}') ELSE coalesce(ts_recv_ns, epoch_ns(ts_recv)) END"
+NO_CAPTURE = "a row has no capture time, which says when it was known"
+"""What DuckDB is made to say of a row that a clock lacks."""
+_RECV_NS = f"CASE WHEN ts_recv IS NULL THEN error('{NO_CAPTURE}') ELSE coalesce(ts_recv_ns, epoch_ns(ts_recv)) END"
 
 STATUS = ("status", "trade_id", "corrects")
 """The columns that say which trades stand."""
