@@ -264,7 +264,7 @@ def test_snapshots_are_listed_with_all_that_says_which_one(
 def test_a_writer_and_a_compaction_at_work_change_no_answer(lake: Lake, wb: Workbench, states: States) -> None:
     view, door = wb.at("pin-1"), ["--home", str(lake.settings.home), "-o", "json"]
     with writer_at_work(lake, event(ts_event=at(3), sequence=3)):
-        for _ in range(4):
+        for _ in range(2):
             for table in TABLES:
                 assert sequences(getattr(view, table)()) == [0, 1]
                 for reference in states.references(table, 1):
