@@ -60,7 +60,7 @@ GAPS = "watch sequence numbers, which count the rows of an instrument, or of a s
 PROFILE = "a shipped profile, or a .toml file"
 WHERE_FILES_DO_NOT_SAY = "where the files do not say it"
 OPTION = "NAME=TEXT, such as date=2024-03-04, where the profile reads it"
-REPLACE = "take out an earlier load of the same content"
+REPLACE = "take out what was loaded of the same content or from the same path"
 APPEND_GROWN = "load what a file has grown by"
 MAX_REJECTS = "share of lines that may be bad, 0 to 1"
 ON_DUPLICATE = "fills that repeat a venue's id: keep_all, keep_first, keep_last or error"

@@ -121,6 +121,18 @@ def test_killed_while_replacing(tmp_path: Path, right: Any) -> None:
     assert prints(lake) == wanted
 
 
+@pytest.mark.parametrize("number", ["1", "2"])
+def test_killed_while_a_corrected_file_is_loaded(tmp_path: Path, right: Any, number: str) -> None:
+    path, profile, wanted = right
+    lake = new_lake(tmp_path / "lake")
+    ingest(lake, write(path, ["T,x,AAA,1,1,1", *MANY[5:1_000]]), profile)
+    write(path, MANY)
+    killed(tmp_path / "lake", path, profile, number, "after", "replace")
+    ingest(lake, path, profile, replace=True)
+    assert prints(lake) == wanted
+    assert ingest(lake, path, profile).rows == 0
+
+
 def test_killed_while_appending_what_has_grown(tmp_path: Path, right: Any) -> None:
     path, profile, _ = right
     lake = new_lake(tmp_path / "lake")
@@ -224,13 +236,16 @@ def test_two_processes_with_the_same_file(tmp_path: Path, right: Any) -> None:
     assert_no_orphans(lake)
 
 
-@pytest.mark.parametrize("how", ["plain", "replace"])
+@pytest.mark.parametrize("how", ["plain", "replace", "corrected"])
 def test_another_writer_is_quicker_at_each_table_in_turn(tmp_path: Path, right: Any, how: str) -> None:
     """The other one commits a table just before each of ours, so every look is out of date by one table."""
     path, profile, wanted = right
     lake, other = new_lake(tmp_path / "lake"), new_lake(tmp_path / "lake")
     if how == "replace":
         ingest(other, path, profile, {"venue": "FXCM"})
+    if how == "corrected":
+        ingest(other, write(path, MANY[1:-2]), profile)
+        write(path, MANY)
     turns = [threading.Semaphore(0) for _ in range(2)]
     mine, theirs = lake.append, other.append
 
@@ -248,7 +263,7 @@ def test_another_writer_is_quicker_at_each_table_in_turn(tmp_path: Path, right: 
 
     lake.append, other.append = step_aside, be_quicker  # type: ignore[method-assign]
     threads = [
-        threading.Thread(target=ingest, args=(each, path, profile), kwargs={"replace": how == "replace"})
+        threading.Thread(target=ingest, args=(each, path, profile), kwargs={"replace": how != "plain"})
         for each in (other, lake)
     ]
     for thread in threads:

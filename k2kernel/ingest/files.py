@@ -288,7 +288,14 @@ class _Ingest:
         sha256, rejected = part.digest.sha256, self._account(part).rejected
         first, last = self.lines[sha256]
         return SourceRecord(
-            sha256, part.member.name, part.digest.nbytes, first, last, self._rows(table, part), rejected
+            sha256,
+            part.member.name,
+            part.digest.nbytes,
+            first,
+            last,
+            self._rows(table, part),
+            rejected,
+            part.member.place,
         )
 
     def _account(self, part: Part) -> Account:
@@ -296,7 +303,9 @@ class _Ingest:
         return self.accounts.get(part.digest.sha256) or part.account or Account()
 
     def _receipt(self, parts: list[Part], snapshots: Mapping[str, int]) -> Receipt:
-        return sum((self._of(part, snapshots) for part in parts), Receipt()) + Receipt(notes=tuple(self.notes))
+        told = [*self.notes, *(note for part in parts if not part.complete for note in part.notes)]
+        notes = Receipt(notes=tuple(dict.fromkeys(told)))
+        return sum((self._of(part, snapshots) for part in parts), Receipt()) + notes
 
     def _of(self, part: Part, snapshots: Mapping[str, int]) -> Receipt:
         account = self._account(part)

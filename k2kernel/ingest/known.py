@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 
 from k2kernel import schemas
-from k2kernel.errors import AlreadyIngested, FileFault, GrownFile
-from k2kernel.ingest.receipt import Account
+from k2kernel.errors import AlreadyIngested, FileFault, GrownFile, counted
+from k2kernel.ingest.receipt import Account, summed
 from k2kernel.lake import Lake, Provenance, SourceRecord
 from k2kernel.profiles import Profile
 from k2kernel.sources import Digest, Member, is_wide
@@ -27,6 +28,7 @@ class Options:
 
     `max_rejects` is the share of lines that may be rejected before the whole file is refused. `on_duplicate` says what
     becomes of fills whose venue's id another fill of the session has: keep_all, keep_first, keep_last or error.
+    `replace` takes out what was loaded of the same content and from the same path (of a zip: path and member).
     """
 
     values: Mapping[str, str] = field(default_factory=dict)
@@ -57,14 +59,20 @@ class Loads:
 
     def __init__(self, lake: Lake) -> None:
         self._loads: dict[str, dict[str, Load]] = {}
+        self._at: dict[str, set[str]] = {}
         for table in (*TABLES[1:], REJECTED):
             for by in lake.provenance(table):
                 for source in by.sources:
                     self._loads.setdefault(source.digest, {})[table] = Load(table, source, by)
+                    self._at.setdefault(source.place or source.name, set()).add(source.digest)
 
     def of(self, sha256: str) -> dict[str, Load]:
         """Table to load of the source with this digest."""
         return self._loads.get(sha256, {})
+
+    def at(self, place: str) -> set[str]:
+        """The digests of what was loaded from a place (of old commits: under that absolute path as a name)."""
+        return self._at.get(place, set())
 
     @property
     def lengths(self) -> list[int]:
@@ -82,7 +90,7 @@ class Loads:
 class Part:
     """What is to be read of a member: from `skip_bytes` and `first_line` on; which tables have it already.
 
-    `replaced` are digests whose rows go out in the same commit.
+    `replaced` are digests whose rows go out in the same commit. `notes` are about earlier loads: what becomes of them.
     """
 
     member: Member
@@ -91,6 +99,7 @@ class Part:
     first_line: int = 1
     present: Mapping[str, Load] = field(default_factory=dict)
     replaced: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def account(self) -> Account | None:
@@ -116,19 +125,48 @@ def look_up(member: Member, found: Digest, loads: Loads, profile: Profile, optio
     present = loads.of(found.sha256)
     by_bytes = not is_wide(profile.file.encoding) and profile.file.format != "parquet"
     begins = loads.beginnings(found) if by_bytes else []
+    known = {found.sha256, *(load.source.digest for load in begins)}
+    others = loads.at(member.place) - known
     if options.replace:
-        gone = {load.source.digest for load in (*present.values(), *begins)}
-        return Part(member, found, replaced=tuple(sorted(gone)))
+        gone = sorted(others | {digest for digest in known if loads.of(digest)})
+        notes = tuple(_taken_out(list(loads.of(digest).values())) for digest in gone)
+        return Part(member, found, replaced=tuple(gone), notes=notes)
     for load in present.values():
         _refuse_other(member, load, profile, options.values)
+    notes = _beside(member, [load for digest in others for load in loads.of(digest).values()])
     if not begins:
-        return Part(member, found, present=present)
+        return Part(member, found, present=present, notes=notes)
     begin = begins[0].source
     if not options.append_grown and not present:
         raise GrownFile(member.name, begins[0].table, begin.nbytes, begin.last - 1)
     _refuse_other(member, begins[0], profile, options.values)
     _refuse_incomplete(member, [loads.of(load.source.digest) for load in begins])
-    return Part(member, found, begin.nbytes + _rest_of_line(member, begin.nbytes), begin.last, present)
+    skip = begin.nbytes + _rest_of_line(member, begin.nbytes)
+    return Part(member, found, skip, begin.last, present, notes=notes)
+
+
+def _taken_out(loads: Sequence[Load]) -> str:
+    """What `--replace` takes out of one earlier load."""
+    return f"took out {_rows(loads)}, loaded from {loads[0].source.name} at {_last(loads)}"
+
+
+def _beside(member: Member, loads: Sequence[Load]) -> tuple[str, ...]:
+    """What is there of a member's path with other content, and stays."""
+    if not loads:
+        return ()
+    contents = len({load.source.digest for load in loads})
+    often = f"{contents} times, the last " if contents > 1 else ""
+    there = f"{member.name} was loaded before with other content ({often}at {_last(loads)}), which is there, too"
+    return (f"{there}: {_rows(loads)}. Both count; --replace takes the earlier out",)
+
+
+def _rows(loads: Iterable[Load]) -> str:
+    rows = summed(*({load.table: load.source.rows} for load in loads))
+    return ", ".join(f"{counted(count, 'row')} of {table}" for table, count in rows.items())
+
+
+def _last(loads: Iterable[Load]) -> str:
+    return f"{max(load.by.ts_ingest for load in loads).astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
 
 
 def _refuse_other(member: Member, load: Load, profile: Profile, options: Mapping[str, str]) -> None:

@@ -23,7 +23,8 @@ _OPTIONS, _REPLACED, _EXTRA = "k2.options", "k2.replaced", "k2.extra."
 class SourceRecord:
     """One source of a commit: its `digest`, its `name` (path and zip member), its size in bytes and what was read.
 
-    `first` (inclusive) to `last` (exclusive) are lines, rows or offsets of the source.
+    `first` (inclusive) to `last` (exclusive) are lines, rows or offsets of the source. `place` is the name of a file by
+    its absolute path, links followed; empty for messages, and in commits that were made before it was kept.
     """
 
     digest: str
@@ -33,6 +34,7 @@ class SourceRecord:
     last: int = 0
     rows: int = 0
     rejected: int = 0
+    place: str = ""
 
     def clashes(self, other: SourceRecord) -> bool:
         """True where both brought the same part of the same source."""

@@ -16,7 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import IO, Literal
@@ -53,6 +53,11 @@ class Member:
     def name(self) -> str:
         """`PATH` or `PATH!MEMBER`, as messages and `path` regexes of profiles see it."""
         return str(self.path) if self.inner is None else f"{self.path}!{self.inner}"
+
+    @property
+    def place(self) -> str:
+        """Its name by the absolute path, links followed: the same from wherever it is named."""
+        return replace(self, path=self.path.resolve()).name
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:

@@ -123,8 +123,10 @@ class Workbench(Reads):
         """Load files as `ingest` does, and tell of each in order: its receipt, or its fault, which stops no other.
 
         `symbol`, `venue` and other `options` (such as `date`) are what the profile asks for. Loading the same content
-        again adds nothing; `replace` takes the earlier load out in the same commit; `append_grown` loads what a file
-        has grown by. `max_rejects` is the share of lines (0 to 1) that may be bad. `progress=True` shows a bar.
+        again adds nothing; other content from a path loaded before is added, and a note of the receipt says so.
+        `replace` takes out what was loaded of that content and from that path (absolute, links followed; of a zip with
+        the member) in the same commit, and notes say what; `append_grown` loads what a file has grown by. `max_rejects`
+        is the share of lines (0 to 1) that may be bad. `progress=True` shows a bar.
 
         `on_duplicate` is about fills with an id of the venue that another fill of the same (venue, symbol, session)
         has, in the file or in the table: `keep_all` of them (the default, and all that there is for sources without
