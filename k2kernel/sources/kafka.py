@@ -218,8 +218,8 @@ class KafkaSource:
 
     def seek(self, starts: Mapping[Partition, int | None]) -> None:
         """Go to other offsets; what was fetched ahead of them, and that it ended there, is forgotten."""
-        for each in starts:
-            self._seen.pop(each, None)
+        for partition in starts:
+            self._seen.pop(partition, None)
         placed = [self._place(partition, start) for partition, start in starts.items()]
         if self._group is None:
             self._client.assign(placed)
