@@ -33,7 +33,7 @@ def test_without_replace_both_count_and_the_receipt_says_so(lake: Lake, tmp_path
     assert counts(lake) == {"trades": 10, "quotes": 10, "dead_letter": 1}
     (note,) = receipt.notes
     assert note == (
-        f"{path} was loaded before with other content (at {at:%Y-%m-%d %H:%M:%S.%f} UTC), which is there, too: "
+        f"this path was loaded before with other content (at {at:%Y-%m-%d %H:%M:%S.%f} UTC), which is there, too: "
         "5 rows of trades, 5 rows of quotes, 1 row of dead_letter. Both count; --replace takes the earlier out"
     )
     again = ingest(lake, path, profile)
@@ -123,7 +123,7 @@ def test_members_and_files_of_one_folder_stay_apart(lake: Lake, tmp_path: Path) 
     pack(A=CORRECTED, B=lines(30, 40))
     receipt = ingest(lake, path, profile)
     assert (receipt.rows, receipt.duplicate, len(receipt.notes)) == (10, 10, 1)
-    assert receipt.notes[0].startswith(f"{path}!A.csv was loaded before")
+    assert receipt.notes[0].startswith("A.csv was loaded before")
     ingest(lake, path, profile, replace=True)
     assert counts(lake) == {"trades": 20, "quotes": 20}
     assert prices(lake).count("7.25") == 1
@@ -168,6 +168,6 @@ def test_the_command_line_says_it(tmp_path: Path) -> None:
     run(*words, home=tmp_path / "lake")
     write(path, CORRECTED)
     beside, replaced = (run(*words, *how, home=tmp_path / "lake") for how in ((), ("--replace",)))
-    assert f"{path} was loaded before with other content (at " in beside.stderr
+    assert f"{path}: this path was loaded before with other content (at " in beside.stderr
     assert f"took out 5 rows of trades, 5 rows of quotes, loaded from {path} at " in replaced.stderr
     assert replaced.stdout.startswith(f"{path}: trades: 5 rows; quotes: 5 rows")

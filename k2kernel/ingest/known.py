@@ -156,7 +156,7 @@ def _beside(member: Member, loads: Sequence[Load]) -> tuple[str, ...]:
         return ()
     contents = len({load.source.digest for load in loads})
     often = f"{contents} times, the last " if contents > 1 else ""
-    there = f"{member.name} was loaded before with other content ({often}at {_last(loads)}), which is there, too"
+    there = f"{member.inner or 'this path'} was loaded before with other content ({often}at {_last(loads)}), which is there, too"
     return (f"{there}: {_rows(loads)}. Both count; --replace takes the earlier out",)
 
 
