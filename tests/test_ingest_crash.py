@@ -273,6 +273,25 @@ def test_another_writer_is_quicker_at_each_table_in_turn(tmp_path: Path, right: 
     assert prints(Lake.open(lake.settings)) == wanted
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_another_writer_brings_back_meanwhile_stays(tmp_path: Path, number: int) -> None:
+    """The old content of a path is under another name now, and is loaded just before a commit that takes it out."""
+    path, profile = write(tmp_path / "a.csv", lines(0, 10)), mixed(tmp_path)
+    lake, other = new_lake(tmp_path / "lake"), new_lake(tmp_path / "lake")
+    ingest(lake, path, profile)
+    path.rename(tmp_path / "a.1.csv")
+    write(path, lines(10, 30))
+
+    def overtaken(real: Any, *args: Any, **kwargs: Any) -> Any:
+        ingest(other, tmp_path / "a.1.csv", profile, replace=True)
+        return real(*args, **kwargs)
+
+    Faults(lake, number, overtaken)
+    ingest(lake, path, profile, replace=True)
+    assert counts(lake) == {"trades": 15, "quotes": 15}
+    assert_no_orphans(lake)
+
+
 def test_a_conflict_in_the_middle_ends_well_without_the_caller_knowing(tmp_path: Path, right: Any) -> None:
     path, profile, wanted = right
     lake, other = new_lake(tmp_path / "lake"), new_lake(tmp_path / "lake")

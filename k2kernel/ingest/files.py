@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,6 +118,7 @@ class _Ingest:
     twins: list[tuple[Part, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     made_for: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
+    seen: Collection[int | None] = ()
 
     def run(self) -> Receipt:
         state = _state(self.path)
@@ -134,6 +135,7 @@ class _Ingest:
 
     def _parts(self) -> list[Part]:
         loads = Loads(self.lake)
+        self.seen = loads.snapshots
         found = members(self.path, self.profile.file.members)
         sizes = sizes_of(found)
         parts: dict[str, Part] = {}
@@ -262,7 +264,7 @@ class _Ingest:
     def _append(self, table: str, parts: list[Part], files: list[str], gone: tuple[str, ...]) -> int:
         try:
             provenance, made_for = self._provenance(table, parts), self.made_for.get(table, ())
-            return self.lake.append(table, files, provenance, replace=gone, made_for=made_for)
+            return self.lake.append(table, files, provenance, replace=gone, seen=self.seen, made_for=made_for)
         except CommitConflict:
             # Nothing was committed. After any other error that is not sure, and orphans do no harm.
             self.lake.discard(files)

@@ -55,13 +55,15 @@ class Load:
 
 
 class Loads:
-    """The loads that stand in the lake, by digest and table."""
+    """The loads that stand in the lake, by digest and table, and the `snapshots` that they came with."""
 
     def __init__(self, lake: Lake) -> None:
         self._loads: dict[str, dict[str, Load]] = {}
         self._at: dict[str, set[str]] = {}
+        self.snapshots: set[int | None] = set()
         for table in (*TABLES[1:], REJECTED):
             for by in lake.provenance(table):
+                self.snapshots.add(by.snapshot_id)
                 for source in by.sources:
                     self._loads.setdefault(source.digest, {})[table] = Load(table, source, by)
                     self._at.setdefault(source.place or source.name, set()).add(source.digest)

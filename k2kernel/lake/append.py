@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ class Append:
     turn: commit.Turn
     latest: Callable[[Table], datetime | None]
     made_for: Sequence[int | None] = ()
+    seen: Collection[int | None] | None = None
     claims: Sequence[Claim] = ()
     id: str = field(default_factory=commit.new_commit_id)
     restamped: list[str] = field(default_factory=list)
@@ -86,9 +87,10 @@ class Append:
             ours.setdefault(source.digest, []).append(source)
         for ingest in ingests:
             for there in ingest.sources:
-                if there.digest in self.provenance.replaced:
+                leaves = there.digest in self.provenance.replaced
+                if leaves and (self.seen is None or ingest.snapshot_id in self.seen or there.digest in ours):
                     continue
-                if any(source.clashes(there) for source in ours.get(there.digest, ())):
+                if leaves or any(source.clashes(there) for source in ours.get(there.digest, ())):
                     raise CommitConflict(
                         self.name,
                         f"{there.name} from {there.first} to {there.last} is in snapshot {ingest.snapshot_id} already",

@@ -333,6 +333,7 @@ class Lake:
         provenance: Provenance,
         replace: Collection[str] = (),
         *,
+        seen: Collection[int | None] | None = None,
         made_for: Sequence[int | None] = (),
         claims: Sequence[Claim] = (),
     ) -> int:
@@ -341,7 +342,8 @@ class Lake:
         `replace` are digests whose rows are taken out in the same snapshot. Where the last commit's `ts_ingest` is
         later than ours, the files are written again with that one: it never decreases along commits.
         CommitConflict, and nothing committed, where a part of a source is in the table already (another writer may
-        have been quicker), where `made_for` is given and another snapshot is current (None: none is), or where the
+        have been quicker), where another brought rows back that would be taken out (`seen`, if given, are the snapshots
+        that the caller knew), where `made_for` is given and another snapshot is current (None: none is), or where the
         commit keeps failing. The files are then the caller's to discard.
 
         `claims` say that the rows (there may be none) are these offsets of a stream: each must begin where the table
@@ -359,6 +361,7 @@ class Lake:
             turn=lambda: self._turns.at(name),
             latest=lambda table: self._latest(name, table),
             made_for=made_for,
+            seen=seen,
             claims=claims,
         ).run()
 
