@@ -47,7 +47,7 @@ def positions(lake: Lake | None, settings: Settings) -> list[Position]:
     claims = {each.source: each for kind in KINDS if lake is not None for each in lake.offsets(kind).values()}
     there = {}
     if settings.kafka_bootstrap is not None:
-        from k2kernel.sources.kafka import held
+        from k2kernel.sources.brokers import held
 
         topics = {source.rpartition("/")[0] for source in claims}
         there = {f"{topic}/{number}": ends for (topic, number), ends in held(settings.kafka_bootstrap, topics).items()}

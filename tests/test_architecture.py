@@ -60,7 +60,7 @@ LEVELS = {
 HOMES = {
     "apscheduler": {"runs"},
     "IPython": {"magics", "widgets"},
-    "confluent_kafka": {"sinks.kafka", "sinks.undelivered", "sources.kafka"},
+    "confluent_kafka": {"sinks.kafka", "sinks.undelivered", "sources"},
     "duckdb": {"decode.sql", "lake.history", "lake.write", "query"},
     "exchange_calendars": {"calendars"},
     "fastapi": {"panel_apps"},

@@ -19,7 +19,7 @@ from k2kernel.errors import FileFault, InvalidParameter, StreamFault
 from k2kernel.schemas import TRADES
 from k2kernel.services import Kafka
 from k2kernel.sinks.kafka import EVENT_HEADER, RECV_HEADER, Producer
-from k2kernel.sources.kafka import held
+from k2kernel.sources.brokers import held
 from tests.feeds import Feed, k2, trades, wait_for
 from tests.stream_worker import asleep
 from tests.streams import Services, fresh_class, need_servers

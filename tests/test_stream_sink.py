@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from k2kernel import wire
 from k2kernel.errors import InvalidParameter, StreamFault
@@ -21,7 +21,8 @@ from k2kernel.ingest.letters import Retried
 from k2kernel.metrics import METRICS
 from k2kernel.schemas import QUOTES, TRADES
 from k2kernel.services import Registry
-from k2kernel.sources.kafka import KafkaSource, _watermarks, held
+from k2kernel.sources.brokers import held
+from k2kernel.sources.kafka import KafkaSource
 from tests.feeds import Feed, k2, trades, wait_for
 from tests.streams import Services, fresh_class, need_servers
 
@@ -314,27 +315,6 @@ def test_what_was_decoded_of_a_partition_that_went_elsewhere_is_forgotten(feed: 
         assert batch.drop((feed.topic, 0)) == 10
         batch.read_ahead(lambda parts: pool.submit(read_parts, parts, registry))
         assert batch.found()["trades"].rows["sequence"].to_list() == [*range(10, 20)]
-
-
-class Moving:
-    """A client whose brokers answer with errors first, as they do when they have just come back."""
-
-    def __init__(self, *errors: int) -> None:
-        self.errors = [*errors]
-
-    def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
-        if self.errors:
-            raise KafkaException(KafkaError(self.errors.pop(0)))
-        return 3, 7
-
-
-def test_a_partition_between_two_leaders_is_asked_again() -> None:
-    moving = Moving(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
-    assert _watermarks(moving, TopicPartition("t", 0)) == (3, 7)
-    refusing = Moving(KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
-    with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
-        _watermarks(refusing, TopicPartition("t", 0))
-    assert len(refusing.errors) == 1, "it was asked once"
 
 
 def test_a_topic_that_was_made_anew_is_not_read_on(feed: Feed) -> None:

@@ -27,7 +27,7 @@ from k2kernel.ingest.watch import COLUMNS as GAP_COLUMNS
 from k2kernel.ingest.watch import Watch
 from k2kernel.lake import Claim, Lake, Provenance, SourceRecord
 from k2kernel.schemas import GAPS
-from k2kernel.sources.kafka import Partition
+from k2kernel.sources.brokers import Partition
 from k2kernel.wire import Registry, Topic
 
 BESIDE = (REJECTED, GAPS.name)

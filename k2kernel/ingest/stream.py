@@ -18,7 +18,8 @@ from k2kernel.ingest.messages import Read
 from k2kernel.ingest.receipt import summed
 from k2kernel.lake import Lake
 from k2kernel.metrics import METRICS
-from k2kernel.sources.kafka import KafkaSource, Partition
+from k2kernel.sources.brokers import Partition
+from k2kernel.sources.kafka import KafkaSource
 from k2kernel.wire import Registry, RegistryDown
 
 _LOG = logging.getLogger("k2kernel.stream")
@@ -165,7 +166,9 @@ class Stream:
         tell: Callable[[Streamed], object] | None = None,
     ) -> Streamed:
         """Read until stopped, until exactly `max_messages` are committed, or, with `until_end`, until everything is
-        that the topics held when it began. `tell` hears of where it begins, and of each batch.
+        that the topics held when it began. Without `until_end`, topics and partitions that are made later are read,
+        too, from their beginning, and where there is no topic yet the first is waited for. `tell` hears of where it
+        begins, and of each batch.
 
         StreamFault where it cannot go on, or has run already; WriterFenced where another writer has taken a partition
         over.
@@ -173,6 +176,7 @@ class Stream:
         if self._ran:
             raise StreamFault("stream", "has run already", "Open another one: it goes on where the tables end")
         self._ran, self._left, self._tell = True, max_messages, tell
+        self._source.follows = not until_end
         with self._registry, self._source, ThreadPoolExecutor(2, thread_name_prefix="k2-deliver") as self._worker:
             while not self._ready_to_leave(until_end):
                 self._take()

@@ -12,7 +12,8 @@ from k2kernel import schemas
 from k2kernel.ingest.deliver import Batch, read_parts, refuse_others, source_of
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import FileSet, Lake, LakeFile
-from k2kernel.sources.kafka import KafkaSource, Partition
+from k2kernel.sources.brokers import Partition
+from k2kernel.sources.kafka import KafkaSource
 from k2kernel.wire import Registry, Topic
 
 _ROWS, _WAIT_S = 200_000, 0.2

@@ -6,27 +6,41 @@ The consumer group only shares partitions out; where to read from is the table's
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
-from k2kernel.errors import InvalidParameter, StreamFault, extra, meant
-from k2kernel.wire import REPLAYED, Topic
+from k2kernel.errors import StreamFault, meant
+from k2kernel.sources.brokers import (
+    METADATA_S,
+    Partition,
+    answering,
+    is_ours,
+    is_read,
+    numbers,
+    open_consumer,
+    topic_ids,
+    watermarks,
+)
+from k2kernel.wire import Topic
 
 if TYPE_CHECKING:
     from confluent_kafka import Message, TopicPartition
 
 _LOG = logging.getLogger("k2kernel.kafka")
-_LOG.addHandler(logging.NullHandler())
 _TOLD = logging.getLogger("k2kernel.stream")
 """What a stream's owner should know; the client's own log says each thing a hundred times."""
 
-_METADATA_S = 15.0
+_NAMES = "market.<asset class>.<trades|quotes>.<venue>"
+
+_LOOK_S, _LOOK_WAIT_S = 10.0, 0.5
+"""How often a source that follows topics asks which there are, and how long it waits for the answer."""
+
 _AT_ONCE, _AT_A_TIME = 20_000, 250
 """Messages that one fetch returns at most, and that are asked of the client at a time: Python looks for garbage in the
 whole process whenever some hundreds of objects have come and not gone, which took more time than all else here.
@@ -37,12 +51,6 @@ _AHEAD = 200_000
 
 _TRANSIENT = {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MAX_POLL_EXCEEDED"}
 """Errors that the client recovers from by itself."""
-
-_MOVING = {"NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE"}
-"""Answers of brokers that have just come back."""
-
-Partition = tuple[str, int]
-"""A topic and the number of one of its partitions."""
 
 
 @dataclass
@@ -95,6 +103,7 @@ def _run(part: list[Message]) -> _Run:
 
 class KafkaSource:
     """Reads `topics` (None: every event topic there is, replays apart). Use it as a context; one thread at a time.
+    Where it `follows`, it takes in topics and partitions that are made later, too, and waits for the first topic.
 
     `starts` is asked for the first offset of each partition that this consumer gets (None: the oldest there is).
     With a `group` the partitions are shared with its other members, and `lost` is told of those that go elsewhere;
@@ -112,6 +121,8 @@ class KafkaSource:
     ) -> None:
         self._given, self._starts, self._lost, self._group = topics, starts, lost, group
         self._bootstrap = bootstrap
+        self.follows = False
+        self._look_at = 0.0
         self.partitions: list[Partition] = []
         self.topic_ids: dict[str, str] = {}
         """What the brokers know each topic by, which another one of its name has not."""
@@ -119,7 +130,7 @@ class KafkaSource:
         self._seen: dict[Partition, int] = {}
         self._known: dict[str, list[int]] = {}
         self._alone = self._one_topic = False
-        self._client = _client(
+        self._client = open_consumer(
             {
                 "bootstrap.servers": bootstrap,
                 "error_cb": self._on_error,
@@ -128,6 +139,7 @@ class KafkaSource:
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
+                "topic.metadata.refresh.interval.ms": int(_LOOK_S * 1000),
                 "isolation.level": "read_committed",
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": 10_000,
@@ -141,14 +153,9 @@ class KafkaSource:
         )
 
     def __enter__(self) -> Self:
-        topics = self._topics()
-        self._one_topic = len(topics) == 1
-        if self._group is not None:
-            self._client.subscribe(
-                topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-            )
-            return self
-        self._client.assign(self._all(topics))
+        self._take_in(self._find())
+        if not self._known:
+            _TOLD.warning("waiting: there is no topic %s yet", _NAMES)
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -159,6 +166,8 @@ class KafkaSource:
         `source_offset` and `raw`, the value (null where there is none). StreamFault where a partition cannot be read
         on.
         """
+        if self.follows and time.monotonic() >= self._look_at:
+            self._look()
         runs: list[_Run] = []
         left = min(most, _AT_ONCE)
         while left and (messages := self._client.consume(min(left, _AT_A_TIME), 0 if runs else seconds)):
@@ -224,15 +233,17 @@ class KafkaSource:
         if self._group is None:
             self._client.assign(placed)
         else:
-            for each in placed:
-                self._client.seek(each)
+            for place in placed:
+                self._client.seek(place)
 
     def pause(self) -> None:
         """Fetch nothing; `fetch` still keeps the membership of the group alive."""
+        self._look_at = math.inf
         self._client.pause(_places(self.partitions))
 
     def resume(self) -> None:
         """Fetch again."""
+        self._look_at = 0.0
         self._client.resume(_places(self.partitions))
 
     def acknowledge(self, ends: Mapping[Partition, int]) -> None:
@@ -242,28 +253,52 @@ class KafkaSource:
 
             self._client.commit(offsets=[TopicPartition(*at, end) for at, end in ends.items()], asynchronous=True)
 
-    def _topics(self) -> list[str]:
-        """The topics to read; InvalidParameter and StreamFault where one is none of ours, or is missing."""
+    def _look(self) -> None:
+        """Take in what was made since; brokers that do not answer, or have not all heard of it, are asked again."""
+        self._look_at = time.monotonic() + _LOOK_S
+        try:
+            found = self._find(_LOOK_WAIT_S)
+        except StreamFault as exc:
+            _LOG.info("topics are looked for again: %s", exc)
+        else:
+            self._take_in(found)
+
+    def _find(self, seconds: float = METADATA_S) -> dict[str, list[int]]:
+        """The topics to read and their partitions; InvalidParameter and StreamFault where a topic is none of ours, or
+        is missing.
+        """
         for name in self._given or ():
             Topic.parse(name)
-        self._known = _numbers(self._client)
-        found = [name for name in sorted(self._known) if _is_read(name)] if self._given is None else list(self._given)
+        known = numbers(self._client, seconds)
+        found = sorted(filter(is_read, known)) if self._given is None else self._given
         for name in found:
-            if name not in self._known:
-                near = meant(name, filter(_is_ours, self._known))
+            if name not in known:
+                near = meant(name, filter(is_ours, known))
                 raise StreamFault(f"topic {name}", "does not exist", f"{near}Produce to it first")
-        if not found:
-            raise StreamFault(
-                "Kafka", "has no topic market.<asset class>.<trades|quotes>.<venue>", "Produce to one first"
-            )
-        self.topic_ids = _topic_ids(self._bootstrap, found)
-        return found
+        if not found and not self.follows:
+            raise StreamFault("Kafka", f"has no topic {_NAMES}", "Produce to one first")
+        new = [name for name in found if name not in self._known]
+        self.topic_ids |= topic_ids(self._bootstrap, new) if new else {}
+        return {name: known[name] for name in found}
 
-    def _all(self, topics: Iterable[str]) -> list[TopicPartition]:
-        return self._assigned([(topic, number) for topic in topics for number in self._known[topic]])
+    def _take_in(self, found: Mapping[str, list[int]]) -> None:
+        """Read topics that are not read yet. New partitions of the others are given to a group by its brokers."""
+        before, self._known = self._known, {**self._known, **found}
+        self._one_topic = len(self._known) == 1
+        self._look_at = time.monotonic() + _LOOK_S
+        if self._group is None:
+            new = [(name, each) for name in found for each in found[name] if each not in before.get(name, ())]
+            self._client.incremental_assign(self._assigned(new))
+        elif found.keys() - before.keys():
+            self._client.subscribe(
+                [*found], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
 
     def _on_assign(self, _: object, places: Sequence[TopicPartition]) -> None:
         if places:
+            numbers(
+                self._client
+            )  # has the client know partitions that only the member that shares them out has heard of
             self._client.incremental_assign(self._assigned([(each.topic, each.partition) for each in places]))
 
     def _on_revoke(self, _: object, places: Sequence[TopicPartition]) -> None:
@@ -284,8 +319,8 @@ class KafkaSource:
         """Where to read a partition from; StreamFault where the broker has not got that offset (any more)."""
         from confluent_kafka import TopicPartition
 
-        with _answering():
-            low, high = _watermarks(self._client, TopicPartition(*partition))
+        with answering():
+            low, high = watermarks(self._client, TopicPartition(*partition))
         self._ends[partition] = high
         offset = low if start is None else start
         if not low <= offset <= high:
@@ -298,33 +333,6 @@ class KafkaSource:
         return TopicPartition(*partition, offset)
 
 
-def _watermarks(client: Any, partition: TopicPartition) -> tuple[int, int]:
-    """The oldest offset and the next one to come; asked again while a partition is between two leaders."""
-    from confluent_kafka import KafkaException
-
-    until = time.monotonic() + _METADATA_S
-    while True:
-        try:
-            found: tuple[int, int] = client.get_watermark_offsets(partition, timeout=_METADATA_S)
-        except KafkaException as exc:
-            if exc.args[0].name() not in _MOVING or time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-        else:
-            return found
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    """StreamFault where the brokers do not answer a question."""
-    from confluent_kafka import KafkaException
-
-    try:
-        yield
-    except KafkaException as exc:
-        raise StreamFault("Kafka", f"does not answer: {exc.args[0].str()}", "Check K2_KAFKA_BOOTSTRAP") from exc
-
-
 def _partition_of(message: Message) -> Partition:
     return str(message.topic()), int(message.partition() or 0)
 
@@ -333,57 +341,3 @@ def _places(partitions: Iterable[Partition]) -> list[TopicPartition]:
     from confluent_kafka import TopicPartition
 
     return [TopicPartition(*each) for each in partitions]
-
-
-def _is_ours(name: str) -> bool:
-    try:
-        Topic.parse(name)
-    except InvalidParameter:
-        return False
-    return True
-
-
-def _is_read(name: str) -> bool:
-    """Whether a stream reads a topic without being told to."""
-    return _is_ours(name) and Topic.parse(name).asset_class != REPLAYED
-
-
-def _numbers(client: Any) -> dict[str, list[int]]:
-    """The partitions of every topic there is."""
-    with _answering():
-        known = client.list_topics(timeout=_METADATA_S).topics
-    return {name: sorted(known[name].partitions) for name in known}
-
-
-def _topic_ids(bootstrap: str, topics: Sequence[str]) -> dict[str, str]:
-    """What the brokers know topics by; none where they are too old to."""
-    from confluent_kafka import TopicCollection
-    from confluent_kafka.admin import AdminClient
-
-    admin = AdminClient({"bootstrap.servers": bootstrap}, logger=_LOG)
-    with _answering():
-        asked = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_METADATA_S)
-        ids = {topic: str(found.result().topic_id) for topic, found in asked.items()}
-    return {topic: number for topic, number in ids.items() if number.strip("A=")}
-
-
-def held(bootstrap: str, topics: Iterable[str]) -> dict[Partition, tuple[int, int]]:
-    """The oldest offset that the brokers hold and the next one to come, of each partition of these topics and of those
-    that streams read without being told to. StreamFault where brokers do not answer.
-    """
-    from confluent_kafka import TopicPartition
-
-    client = _client({"bootstrap.servers": bootstrap, "group.id": "k2-no-group"})
-    try:
-        known, named = _numbers(client), {*topics}
-        places = [(name, number) for name in known if name in named or _is_read(name) for number in known[name]]
-        with _answering():
-            return {at: _watermarks(client, TopicPartition(*at)) for at in places}
-    finally:
-        client.close()
-
-
-def _client(config: dict[str, Any]) -> Any:
-    with extra("kafka", "confluent-kafka"):
-        from confluent_kafka import Consumer
-    return Consumer(config, logger=_LOG)
