@@ -158,8 +158,8 @@ def _beside(member: Member, loads: Sequence[Load]) -> tuple[str, ...]:
         return ()
     contents = len({load.source.digest for load in loads})
     often = f"{contents} times, the last " if contents > 1 else ""
-    there = f"{member.inner or 'this path'} was loaded before with other content ({often}at {_last(loads)}), which is there, too"
-    return (f"{there}: {_rows(loads)}. Both count; --replace takes the earlier out",)
+    before = f"{member.inner or 'this path'} was loaded before with other content ({often}at {_last(loads)})"
+    return (f"{before}, which is there, too: {_rows(loads)}. Both count; --replace takes the earlier out",)
 
 
 def _rows(loads: Iterable[Load]) -> str:
