@@ -21,7 +21,7 @@ METADATA_S = 15.0
 """How long brokers are waited for that do not answer a question."""
 
 _MOVING = {"NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION"}
-"""Answers of brokers that have just come back, or that have not heard of what is new; the client may not have, either."""
+"""Answers of brokers that have just come back or not heard of what is new yet; the last is the client's own."""
 
 Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
