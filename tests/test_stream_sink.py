@@ -254,12 +254,12 @@ def test_a_registry_that_is_away_keeps_rows_waiting(services: Services, own_regi
     feed = Feed(Services(services.bootstrap, own_registry.url), tmp_path / ".k2")
     feed.publish(200)
     own_registry.stop()
-    stream = feed.bench.stream([feed.topic], seconds=0.1).start()
+    stream = feed.bench.stream([feed.topic], rows=50, seconds=0.1).start()
     time.sleep(3)
     began = time.monotonic()
     assert stream.stop().messages == 0
     assert time.monotonic() - began < 1
-    stream = feed.bench.stream([feed.topic], seconds=0.1).start()
+    stream = feed.bench.stream([feed.topic], rows=50, seconds=0.1).start()
     time.sleep(1)
     own_registry.start()
     wait_for(lambda: stream.done.messages == 200)

@@ -219,7 +219,8 @@ class Stream:
 
     def _take(self) -> None:
         """Read what comes next, never more than is wanted."""
-        most = self.how.rows - self._batch.rows
+        # Rows that wait for a registry may be two batches; those who fetch nothing are soon no member of their group.
+        most = max(1, self.how.rows - self._batch.rows)
         for at, run in self._source.fetch(most if self._left is None else min(most, self._left), _WAIT_S):
             if not self._batch.rows:
                 self._batch.since = time.monotonic()

@@ -296,9 +296,6 @@ class KafkaSource:
 
     def _on_assign(self, _: object, places: Sequence[TopicPartition]) -> None:
         if places:
-            numbers(
-                self._client
-            )  # has the client know partitions that only the member that shares them out has heard of
             self._client.incremental_assign(self._assigned([(each.topic, each.partition) for each in places]))
 
     def _on_revoke(self, _: object, places: Sequence[TopicPartition]) -> None:
