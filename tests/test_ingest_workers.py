@@ -109,7 +109,7 @@ def test_an_error_comes_whole_from_another_process(error: k2.K2Error) -> None:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Files of which a worker writes a part long before it has read them."""
-    return generate(tmp_path_factory.mktemp("large"), rows=400_000, sessions=1, symbols=4, kinds=("trades",))[:2]
+    return generate(tmp_path_factory.mktemp("large"), rows=1_000_000, sessions=1, symbols=4, kinds=("trades",))[:2]
 
 
 class Ingest:
