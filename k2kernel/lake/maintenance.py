@@ -11,7 +11,7 @@ from math import ceil
 from time import time
 from typing import TYPE_CHECKING, ParamSpec
 
-from k2kernel.errors import ExpiredReference, listed
+from k2kernel.errors import ExpiredReference, counted, listed
 from k2kernel.lake import commit, expiry
 from k2kernel.lake.compaction import Compaction, Group, groups, merge_manifests
 from k2kernel.lake.history import LOG, History, log_rows
@@ -94,7 +94,7 @@ class Maintenance:
         rows = self.settings.ingest_buffer_rows
         chosen = groups(self.tables.files(name, before), rows, session)
         many = sum(len(group.files) for group in chosen)
-        note = f"{many:,} files of {len(chosen):,} sessions" if chosen else ""
+        note = f"{counted(many, 'file')} of {counted(len(chosen), 'session')}" if chosen else ""
         if dry_run:
             return self._would_compact(name, before, chosen, note)
         if chosen:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import NoSuchTableError, RESTError
 
-from k2kernel.errors import CatalogMoved, InvalidParameter, LakeNotFound
+from k2kernel.errors import CatalogMoved, InvalidParameter, LakeNotFound, counted
 from k2kernel.lake.catalog import BUSY_SECONDS, MOVED, connect, shown
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Moved:
 
     def __str__(self) -> str:
         names = ", ".join(self.tables)
-        lines = [f"Moved {len(self.tables)} tables: {names}", "Set these wherever the lake is used:"]
+        lines = [f"Moved {counted(len(self.tables), 'table')}: {names}", "Set these wherever the lake is used:"]
         return "\n".join([*lines, *(f"  {name}={value}" for name, value in self.settings.items())])
 
 
