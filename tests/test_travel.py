@@ -208,7 +208,7 @@ def test_what_a_result_read_is_an_as_of(lake: Lake, wb: Workbench, states: State
     write_more(lake, wb, states)
     assert sequences(wb.trades(as_of=result.snapshots)) == [0, 1]
     assert sequences(wb.sql("FROM quotes", as_of=result.snapshots)) == [0, 1]
-    with pytest.raises(UnknownReference, match="says nothing of instruments"):
+    with pytest.raises(UnknownReference, match=r"says nothing of instruments, which has no snapshot yet\.$"):
         wb.sql("FROM instruments", as_of=result.snapshots)
     with pytest.raises(ExpiredReference, match="snapshot 7 of trades is not kept"):
         wb.trades(as_of={"trades": 7})

@@ -192,8 +192,10 @@ def resolve(name: str, metadata: TableMetadata, as_of: AsOf | None) -> int | Non
         return None
     if any(snapshot.snapshot_id == as_of.id for snapshot in metadata.snapshots):
         return as_of.id
-    problem = f"as_of says nothing of {name}" if as_of.id is None and as_of.name is None else ""
-    raise UnknownReference(name, as_of, known(metadata), problem)
+    if as_of.id is not None or as_of.name is not None:
+        raise UnknownReference(name, as_of, known(metadata))
+    there, lacking = (known(metadata), "") if metadata.snapshots else ("", ", which has no snapshot yet")
+    raise UnknownReference(name, as_of, there, f"as_of says nothing of {name}{lacking}")
 
 
 def _settled(name: str, metadata: TableMetadata, snapshot_id: int | None) -> int | None:
