@@ -81,6 +81,27 @@ def test_columns_beside_the_contract_come_back(lake: Lake, tmp_path: Path) -> No
     other.lake.close()
 
 
+def test_columns_that_are_there_already_are_taken_or_refused(lake: Lake, tmp_path: Path) -> None:
+    lake.widen("trades", {"note": "string"})
+    load(lake, "one", rows=3)
+    k2.connect(settings=lake.settings).export("trades", tmp_path / "copy")
+    same = k2.connect(settings=settings(tmp_path / "same"))
+    with closing(Lake.open(same.settings, create=True)) as made:
+        made.widen("trades", {"note": "string"})
+    assert same.restore(tmp_path / "copy").rows == 3
+    for place, there in (("type", {"note": "int64"}), ("id", {"other": "string"})):
+        other = k2.connect(settings=settings(tmp_path / place))
+        with closing(Lake.open(other.settings, create=True)) as made:
+            made.widen("trades", there)
+        before = other.lake.table("trades").schema()
+        with pytest.raises(FileFault, match="has the column note as"):
+            other.restore(tmp_path / "copy")
+        assert other.lake.table("trades").schema() == before
+        assert other.lake.table("ingest_log").current_snapshot() is None
+        other.lake.close()
+    same.lake.close()
+
+
 def test_an_earlier_state_can_be_exported(lake: Lake, tmp_path: Path) -> None:
     first = load(lake, "one", rows=3)
     load(lake, "two", minute=1)

@@ -108,8 +108,8 @@ def restore(lake: Lake, folder: Path) -> Restored:
         problem = "has a snapshot already"
         raise InvalidParameter("table", name, problem, "Restore into a lake of its own: --home, or K2_HOME")
     ingests = [_ingest(each) for each in told["ingests"]]
-    _log(lake, name, ingests)
     _widen(table, told.get("columns", ()))
+    _log(lake, name, ingests)
     paths = [_store(table, folder / each["path"], each) for each in told["files"]]
     last = ingests[-1].snapshot_id if ingests else None
     new = _commit(table, paths, {**told["offsets"], "k2.restored": str(old), COMMIT_KEY: commit.new_commit_id()}, last)
@@ -141,16 +141,22 @@ def _column(field: Field) -> dict[str, Any]:
 
 
 def _widen(table: Table, columns: Sequence[dict[str, Any]]) -> None:
-    """Give a table the columns beside the contract's; FileFault where their ids, by which files name them, differ."""
+    """Give a table those columns beside the contract's that it lacks. FileFault, and nothing done, where it has one by
+    another type or id than the files, which name their columns by ids, or would give it another.
+    """
     from pyiceberg.types import NestedField
 
-    with table.update_schema() as update:
-        for each in columns:
-            update.add_column(each["name"], NestedField.model_validate(each).field_type)
-    for each in columns:
-        if table.schema().find_field(each["name"]).field_id != each["id"]:
-            problem = f"has another id of the column {each['name']} than the new table"
-            raise FileFault(MANIFEST, problem, "Load the files again instead")
+    wanted = [NestedField.model_validate(each) for each in columns]
+    with table.transaction() as change:
+        with change.update_schema() as update:
+            for field in wanted:
+                if field.name not in table.schema().column_names:
+                    update.add_column(field.name, field.field_type)
+        made = change.table_metadata.schema()
+        for field in wanted:
+            if made.find_field(field.name) != field:
+                problem = f"has the column {field.name} as {field}, and the table has {made.find_field(field.name)}"
+                raise FileFault(MANIFEST, problem, "Restore into a lake of its own: --home, or K2_HOME")
 
 
 def _told(ingest: Provenance) -> dict[str, Any]:
