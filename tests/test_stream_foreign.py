@@ -67,6 +67,7 @@ def feed(services: Services, tmp_path: Path) -> Feed:
 OTHER: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"price": "double"}, {"price": 1.123456789012}, "price does not fit decimal"),
     ({"price": "double"}, {"price": float("nan")}, "price does not fit decimal"),
+    ({"price": "float"}, {"price": 9.87}, "price does not fit decimal"),
     ({"price": decimal(28, 12)}, {"price": Decimal("10.123456789012")}, "price does not fit decimal"),
     ({"price": "string"}, {"price": "10.123456789"}, "price is text and no decimal"),
     ({"sequence": "double"}, {"sequence": 1.75}, "sequence does not fit int64"),
@@ -82,6 +83,7 @@ SAME: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     (schema(price=FIXED, size=["null", "exact"]), {"price": Decimal(2), "size": Decimal(3)}, {"size": Decimal(3)}),
     (schema("market_data.trades"), {"sequence": 5}, {"sequence": 5}),
     (schema(price="double"), {"price": 10.1}, {"price": Decimal("10.1")}),
+    (schema(price="float"), {"price": 10.125}, {"price": Decimal("10.125")}),
     (schema(price=decimal(28, 12)), {"price": Decimal("10.12345678")}, {"price": Decimal("10.12345678")}),
     (schema(ts_event={"type": "long", "logicalType": "timestamp-millis"}), {}, {"ts_event": NOON}),
     (schema(side=SIDES), {"side": "sell"}, {"side": "sell"}),

@@ -206,7 +206,9 @@ def _breaks(table: schemas.Table, name: str, frame: pl.DataFrame) -> Iterator[tu
         yield f"{name} is {_told(given)} and no {column.type}", pl.col(name).is_not_null()
         return
     if given != kind:
-        yield f"{name} does not fit {column.type}", value.cast(given, strict=False).ne_missing(pl.col(name))
+        # In 32 bits 9.87 is what 9.86999989 is, too.
+        whole = pl.Float64() if given.is_float() else given
+        yield f"{name} does not fit {column.type}", value.cast(whole, strict=False).ne_missing(pl.col(name).cast(whole))
     if isinstance(kind, pl.Decimal):
         yield f"{name} has more than 18 digits", value.to_physical().abs() >= schemas.DECIMAL_END
     if name in _ALLOWED:
