@@ -248,8 +248,7 @@ def _names(line: bytes, form: Format, place: str) -> list[str]:
     except UnicodeDecodeError as exc:
         raise FileFault(place, f"its header is not {form.encoding}", "Set file.encoding in the profile") from exc
     text = text.rstrip("\r\n")
-    if "\r" in text:
-        raise FileFault(place, "its lines end in carriage returns alone", "Make them line feeds: tr '\\r' '\\n'")
+    refuse_bare_returns(place, text)
     if "\0" in text:
         raise FileFault(place, "its header has zero bytes", "Set file.encoding in the profile, such as utf-16-le")
     cells = next(
@@ -261,6 +260,12 @@ def _names(line: bytes, form: Format, place: str) -> list[str]:
         )
     )
     return names_of([name.strip().strip(form.quote or None) for name in cells])
+
+
+def refuse_bare_returns(place: str, text: str) -> None:
+    """FileFault where a file's first text has carriage returns, and no line feed, between its lines."""
+    if "\r" in text and "\n" not in text:
+        raise FileFault(place, "its lines end in carriage returns alone", "Make them line feeds: tr '\\r' '\\n'")
 
 
 def names_of(header: list[str]) -> list[str]:

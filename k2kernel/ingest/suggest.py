@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from k2kernel.decode.parquet import parquet_batches, parquet_columns
-from k2kernel.decode.text import names_of
+from k2kernel.decode.text import names_of, refuse_bare_returns
 from k2kernel.errors import FileFault
 from k2kernel.ingest.draft import draft
 from k2kernel.ingest.recognise import Column
@@ -53,8 +53,7 @@ def _text(member: Member) -> Sample:
         raw = stream.read()
     encoding = _encoding(raw)
     text = raw.decode(encoding, errors="replace").lstrip("\ufeff")
-    if "\r" in text and "\n" not in text:
-        raise FileFault(member.name, "its lines end in carriage returns alone", "Make them line feeds: tr '\\r' '\\n'")
+    refuse_bare_returns(member.name, text)
     lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not lines:
         raise FileFault(member.name, "has no rows", "There is nothing to see in it")
