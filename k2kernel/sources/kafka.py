@@ -288,7 +288,8 @@ class KafkaSource:
         self._look_at = time.monotonic() + _LOOK_S
         if self._group is None:
             new = [(name, each) for name in found for each in found[name] if each not in before.get(name, ())]
-            self._client.incremental_assign(self._assigned(new))
+            if new:
+                self._client.incremental_assign(self._assigned(new))
         elif found.keys() - before.keys():
             self._client.subscribe(
                 [*found], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
