@@ -68,7 +68,7 @@ def is_read(name: str) -> bool:
     return is_ours(name) and Topic.parse(name).asset_class != REPLAYED
 
 
-def numbers(client: Any, seconds: float = METADATA_S) -> dict[str, list[int]]:
+def all_topics(client: Any, seconds: float = METADATA_S) -> dict[str, list[int]]:
     """The partitions of every topic there is; StreamFault where no broker says so within `seconds`."""
     with answering():
         known = client.list_topics(timeout=seconds).topics
@@ -95,7 +95,7 @@ def held(bootstrap: str, topics: Iterable[str]) -> dict[Partition, tuple[int, in
 
     client = open_consumer({"bootstrap.servers": bootstrap, "group.id": "k2-no-group"})
     try:
-        known, named = numbers(client), {*topics}
+        known, named = all_topics(client), {*topics}
         places = [(name, number) for name in known if name in named or is_read(name) for number in known[name]]
         with answering():
             return {at: watermarks(client, TopicPartition(*at)) for at in places}

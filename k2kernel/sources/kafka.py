@@ -19,10 +19,10 @@ from k2kernel.errors import StreamFault, meant
 from k2kernel.sources.brokers import (
     METADATA_S,
     Partition,
+    all_topics,
     answering,
     is_ours,
     is_read,
-    numbers,
     open_consumer,
     topic_ids,
     watermarks,
@@ -269,7 +269,7 @@ class KafkaSource:
         """
         for name in self._given or ():
             Topic.parse(name)
-        known = numbers(self._client, seconds)
+        known = all_topics(self._client, seconds)
         found = sorted(filter(is_read, known)) if self._given is None else self._given
         for name in found:
             if name not in known:
