@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import tomllib
 
+import pytest
+
 from tests.support import ROOT
 from tests.test_architecture import foreign_imports, modules
 
@@ -74,3 +76,9 @@ def test_the_lock_file_is_of_these_dependencies() -> None:
     own = next(package for package in packages if package["name"] == "k2kernel")
     plain = [one for one in own["metadata"]["requires-dist"] if "extra ==" not in one.get("marker", "")]
     assert {_named(one["name"]) for one in plain} == requirements(), "run `make lock`"
+
+
+def test_the_tests_of_a_file_share_a_process(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist says so in their ids; a version of pytest under which it cannot starts every server twice."""
+    spread = request.config.getoption("loadgroup", default=False)
+    assert not spread or request.node.nodeid.endswith("@test_packages")

@@ -72,7 +72,7 @@ def test_history_goes_on_at_the_offset_where_it_ends(feed: Feed) -> None:
     at = feed.bench.lake.offsets("trades")
     follow = feed.bench.replay(kinds=["trades"], follow=True)
     seen: list[Trade | Control] = []
-    thread = threading.Thread(target=seen.extend, args=[follow.records()])
+    thread = threading.Thread(target=seen.extend, args=[follow.records()], daemon=True)
     thread.start()
     wait_for(lambda: count(seen) == 300)
     feed.drain()  # what a sink does meanwhile changes nothing

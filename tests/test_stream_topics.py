@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from confluent_kafka.cimpl import NewPartitions
 from k2kernel.errors import StreamFault
 from k2kernel.ingest.stream import Stream
 from k2kernel.metrics import METRICS
+from k2kernel.replay import Event
 from k2kernel.services import Kafka
 from k2kernel.sources import kafka
 from k2kernel.sources.brokers import watermarks
@@ -51,6 +53,14 @@ def publish_elsewhere(feed: Feed, rows: int, topic: str) -> None:
     with feed.bench.producer(asset_class=topic, partitions=2) as producer:
         producer.send("trades", trades(range(feed.sent, feed.sent + rows)))
     feed.sent += rows
+
+
+def widen(feed: Feed, partitions: int) -> None:
+    """Give the topic of a feed more partitions."""
+    admin = AdminClient({"bootstrap.servers": feed.services.bootstrap})
+    admin.create_partitions([NewPartitions(feed.topic, partitions)])[feed.topic].result(30)
+    wait_for(lambda: len(admin.list_topics(feed.topic, timeout=10).topics[feed.topic].partitions) == partitions)
+    feed.partitions = partitions
 
 
 def rows_are_in(feed: Feed) -> bool:
@@ -100,16 +110,32 @@ def test_partitions_that_a_topic_gets_while_a_sink_runs(feed: Feed, members: int
     feed.publish(100)
     running = sinks(feed, [feed.topic], members)
     wait_for(lambda: rows_are_in(feed))
-    admin = AdminClient({"bootstrap.servers": feed.services.bootstrap})
-    feed.partitions = 8
-    admin.create_partitions([NewPartitions(feed.topic, feed.partitions)])[feed.topic].result(30)
-    wait_for(lambda: len(admin.list_topics(feed.topic, timeout=10).topics[feed.topic].partitions) == feed.partitions)
+    widen(feed, 8)
     feed.publish(200)
     wait_for(lambda: rows_are_in(feed))
     assert sum(stream.stop().messages for stream in running) == 300
     sources = feed.bench.sql("SELECT DISTINCT source FROM trades_raw").to_arrow()[0].to_pylist()
     assert {int(source.rpartition("/")[2]) for source in sources} - {0, 1, 2}, "rows of new partitions"
     feed.check()
+
+
+def test_partitions_that_a_topic_gets_while_a_replay_goes_on_live(feed: Feed) -> None:
+    feed.publish(100)
+    feed.drain()
+    follow = feed.bench.replay(kinds=["trades"], follow=True)
+    seen: list[Event] = []
+    thread = threading.Thread(target=seen.extend, args=[follow], daemon=True)
+    thread.start()
+    feed.publish(50)
+    wait_for(lambda: len(seen) == 150)
+    widen(feed, 8)
+    feed.publish(200)
+    wait_for(lambda: len(seen) >= 350)
+    follow.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert sorted(each.sequence for each in seen) == list(range(350))
+    assert {each.source for each in seen} == {*follow.offsets} == {f"{feed.topic}/{number}" for number in range(8)}
 
 
 def test_named_topics_that_do_not_exist_are_no_topics_to_wait_for(feed: Feed) -> None:

@@ -23,7 +23,7 @@ class Tail:
     """Reads topics from where a state of the tables ends (`snapshots`: of each kind; None: it has none), as a context.
 
     `topics` are those that the tables have rows of, or the ones given. Messages that are no rows are left out: a stream
-    makes dead letters of them.
+    makes dead letters of them. Where it `follows`, it takes in partitions that these topics get later, too.
     """
 
     def __init__(
@@ -33,6 +33,8 @@ class Tail:
         registry_url: str,
         snapshots: Mapping[str, int | None],
         topics: Sequence[str] | None = None,
+        *,
+        follows: bool = False,
     ) -> None:
         claims = {
             source: claim
@@ -49,10 +51,13 @@ class Tail:
             if self._source is not None:
                 refuse_others(claims.values(), self._source.topic_ids)
             there = {at: claims.get(source_of(at)) for at in partitions}
-            self.offsets = {at: None if claim is None else claim.end for at, claim in there.items()}
-            return self.offsets
+            starts = {at: None if claim is None else claim.end for at, claim in there.items()}
+            self.offsets |= starts
+            return starts
 
         self._source = KafkaSource(bootstrap, chosen, begin, lambda _: None) if chosen else None
+        if self._source is not None:
+            self._source.follows = follows
 
     def __enter__(self) -> Self:
         if self._source is not None:

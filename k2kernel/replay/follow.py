@@ -30,7 +30,8 @@ class Follow:
     `records()` gives all of them, iteration the events alone; both go on until `stop`, which may be called from any
     thread. Live events keep to the symbols, venue, kinds, `start` and `raw` of the replay: without `raw`, fills and
     corrections come, and nothing takes an event back that was delivered. `topics` are those that the tables have rows
-    of, or the ones given. Bars and the place to resume at are of `history`, which may be paced, paused and stopped.
+    of, or the ones given, with the partitions that they get later. Bars and the place to resume at are of `history`,
+    which may be paced, paused and stopped.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Follow:
             raise InvalidParameter("order_by", words["order_by"], "is given with follow", "Leave it out")
         self.history = history
         """The replay of the tables."""
-        self._tail = Tail(lake, *services, history.snapshots, topics)
+        self._tail = Tail(lake, *services, history.snapshots, topics, follows=True)
         self._stopped = threading.Event()
         self._live = 0
 
