@@ -111,7 +111,7 @@ def traded(bench: k2.Workbench) -> tuple[str, list[str]]:
 def test_a_key_opens_it_and_nothing_else_does(browser: Browser, server: Server) -> None:
     page = browser.new_context().new_page()
     page.set_default_timeout(WAIT_MS)
-    page.goto(f"{server.url}/dashboard?symbol=BHP")
+    page.goto(f"{server.url}/?symbol=BHP")
     assert urlsplit(page.url).path == "/login"
     page.fill("#key", "another key")
     page.click("button")
@@ -191,6 +191,18 @@ def test_every_page_opens_dark_and_light(page: Page, server: Server) -> None:
         assert page.locator(".problem").count() == 0, page.locator(".problem").first.inner_text()
         grounds.add((theme, page.evaluate("getComputedStyle(document.body).backgroundColor")))
     assert len(grounds) == 2
+    page.goto("about:blank")
+    server.wait_for("k2_queries_running", 0, seconds=60)
+
+
+def test_every_page_fits_a_telephone(page: Page, server: Server) -> None:
+    wide = page.viewport_size
+    assert wide is not None
+    page.set_viewport_size({"width": 390, "height": 844})
+    for name in PAGES:
+        opened(page, server, f"page={name}")
+        page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth", timeout=10_000)
+    page.set_viewport_size(wide)
     page.goto("about:blank")
     server.wait_for("k2_queries_running", 0, seconds=60)
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.datastructures import URL
 from starlette.types import Scope
 
 from k2kernel.errors import InvalidPosition
@@ -63,8 +64,8 @@ def router(logins: Logins) -> APIRouter:
     found = APIRouter(include_in_schema=False)
 
     @found.get("/")
-    async def home() -> Response:
-        return RedirectResponse(HOME, 303)
+    async def home(request: Request) -> Response:
+        return RedirectResponse(str(URL(HOME).replace(query=request.url.query)), 303)
 
     @found.get("/favicon.ico")
     async def icon() -> Response:

@@ -34,10 +34,29 @@ def card(*parts: Any, title: str = "", **how: Any) -> pn.Column:
     return pn.Column(*head, *parts, css_classes=classes, stylesheets=[style("box")], margin=(0, 0, 8, 8), **how)
 
 
+def columns(*parts: pn.Column) -> pn.Row:
+    """The columns of a page side by side; under each other where the window is narrow."""
+    for part in parts:
+        part.param.update(css_classes=[*part.css_classes, "k2-column"], stylesheets=[style("box")])
+    return pn.Row(
+        *parts, css_classes=["k2-columns"], stylesheets=[style("box")], sizing_mode="stretch_width", margin=(8, 8, 0, 0)
+    )
+
+
+def tools(*parts: Any, **how: Any) -> pn.Row:
+    """Widgets side by side; in several lines where the window is narrow."""
+    return pn.Row(*parts, css_classes=["k2-tools"], stylesheets=[style("box")], **how)
+
+
 def html(text: str = "", **how: Any) -> pn.pane.HTML:
     """A pane of HTML."""
     how = {"sizing_mode": "stretch_width", "margin": 0, **how}
     return pn.pane.HTML(text, stylesheets=[style("part")], **how)
+
+
+def line(text: str = "", **how: Any) -> pn.pane.HTML:
+    """HTML of a fixed size, which scrolls where the window is narrower."""
+    return html(text, sizing_mode="fixed", css_classes=["k2-line"], **how)
 
 
 def badge(name: str, value: object, *, warn: bool = False) -> str:

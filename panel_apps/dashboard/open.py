@@ -20,7 +20,7 @@ _PAGE = """
 {% extends base %}
 {% block title %}k2kernel{% endblock %}
 {% block postamble %}
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <style>THE_STYLE</style>
 <script>document.documentElement.dataset.theme = "THE_THEME"</script>
 {% endblock %}

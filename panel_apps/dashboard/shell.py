@@ -72,8 +72,8 @@ class Dashboard:
             picker("zone", 82, self.state.param.zone.objects),
         ]
         self._brand, self._status = (
-            looks.html(_brand(self.state), width=560, sizing_mode="fixed", height=34, styles={"margin-right": "auto"}),
-            looks.html(width=600, sizing_mode="fixed", height=30),
+            looks.line(_brand(self.state), width=560, height=34, styles={"margin-right": "auto"}),
+            looks.line(width=600, height=30),
         )
         self._problem = looks.html()
         self._moment = pn.widgets.DiscreteSlider(
@@ -86,14 +86,17 @@ class Dashboard:
         self._live.param.watch(lambda event: self.state.param.update(live=event.new), "value")
         self._moment.param.watch(self._travelled, "value")
         head = pn.FlexBox(
-            self._brand, pn.Row(self._venue, self._symbol, self._session, *self._fixed, margin=0),
+            self._brand, looks.tools(self._venue, self._symbol, self._session, *self._fixed, margin=0),
             css_classes=["k2-head"], stylesheets=[looks.style("box")], sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
         bar = pn.Row(
             self._live, self._moment, self._status,
             css_classes=["k2-bar"], stylesheets=[looks.style("box")], sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
-        self.root = pn.Column(head, bar, self._problem, self._page.body, sizing_mode="stretch_width", margin=0)
+        self.root = pn.Column(
+            head, bar, self._problem, self._page.body,
+            css_classes=["k2-page"], stylesheets=[looks.style("box")], sizing_mode="stretch_width", margin=0,
+        )  # fmt: skip
 
     def open(self) -> None:
         """Show the page, and follow new snapshots."""

@@ -36,14 +36,14 @@ class Corrections:
         self._grid = Grid(self._ask, ("price", "size"), height=420)
         self._origin = Origin(shell)
         left = pn.Column(
-            looks.card(pn.Row(self._at, self._clock, margin=(2, 0, 8, 0)), self._then, title="Known then, known now"),
+            looks.card(
+                looks.tools(self._at, self._clock, margin=(2, 0, 8, 0)), self._then, title="Known then, known now"
+            ),
             looks.card(self._bars, title="Bars that differ"),
             looks.card(self._grid.pane, self._none, title="Cancels, corrections, and what they undid"),
             sizing_mode="stretch_width",
         )
-        self.body = pn.Row(
-            left, pn.Column(self._origin.card, width=440), sizing_mode="stretch_width", margin=(8, 8, 0, 0)
-        )
+        self.body = looks.columns(left, pn.Column(self._origin.card, width=440))
 
     def read(self, desk: Desk) -> dict[str, Any]:
         """Both sides, and the rows that undo others."""

@@ -43,7 +43,7 @@ class Health:
             looks.card(self._loads, title="Loads, the newest first"),
             sizing_mode="stretch_width",
         )
-        self.body = pn.Row(left, right, sizing_mode="stretch_width", margin=(8, 8, 0, 0))
+        self.body = looks.columns(left, right)
 
     def read(self, desk: Desk) -> dict[str, Any]:
         """Everything on the page."""

@@ -31,10 +31,7 @@ class DeadLetters:
             looks.card(self._counts, title="By reason"), looks.card(self._grid.pane, title=f"The newest {_MOST}"),
             sizing_mode="stretch_width",
         )  # fmt: skip
-        self.body = pn.Row(
-            left, pn.Column(looks.card(self._raw, title="Content"), width=440), sizing_mode="stretch_width",
-            margin=(8, 8, 0, 0),
-        )  # fmt: skip
+        self.body = looks.columns(left, pn.Column(looks.card(self._raw, title="Content"), width=440))
 
     def read(self, desk: Desk) -> Any:
         """Counts and rows."""

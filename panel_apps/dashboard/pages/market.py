@@ -53,7 +53,7 @@ class Market:
         right = pn.Column(
             looks.card(self._book, title="Book"), looks.card(self._tape.pane, title="Last trades"), width=318
         )
-        self.body = pn.Row(left, middle, right, sizing_mode="stretch_width", margin=(8, 8, 0, 0))
+        self.body = looks.columns(left, middle, right)
 
     def read(self, desk: Desk) -> dict[str, Any]:
         """Each part on its own: one that fails says so in its place."""

@@ -30,12 +30,12 @@ class Replayed:
         self._play = looks.button("▶ play", lambda _: self._toggle(), width=90)
         self._restart = looks.button("restart", lambda _: self._begin())
         self._clock, self._book, self._events = looks.html(), looks.html(), looks.html()
-        tools = pn.Row(self._play, self._speed, self._restart, margin=(4, 0, 8, 0))
+        tools = looks.tools(self._play, self._speed, self._restart, margin=(4, 0, 8, 0))
         left = pn.Column(
             looks.card(tools, self._clock, title="Replay"), looks.card(self._book, title="Book"), width=470
         )
         right = looks.card(self._events, title="Events, the newest first")
-        self.body = pn.Row(left, right, sizing_mode="stretch_width", margin=(8, 8, 0, 0))
+        self.body = looks.columns(left, right)
         self._running: Running | None = None
         self._ticking: Any = None
 

@@ -26,10 +26,8 @@ class Runs:
         self._grid = Grid(self._ask, ("cells", "seconds"), height=720)
         left = looks.card(self._grid.pane, title="Notebook runs")
         self._none = looks.html()
-        self.body = pn.Row(
-            pn.Column(left, self._none, sizing_mode="stretch_width"),
-            pn.Column(looks.card(self._told, title="Run"), width=460), sizing_mode="stretch_width", margin=(8, 8, 0, 0),
-        )  # fmt: skip
+        right = pn.Column(looks.card(self._told, title="Run"), width=460)
+        self.body = looks.columns(pn.Column(left, self._none, sizing_mode="stretch_width"), right)
 
     def read(self, desk: Desk) -> Any:
         """The newest runs."""

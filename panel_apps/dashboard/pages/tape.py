@@ -36,11 +36,9 @@ class Tape:
         self._told = looks.html()
         self._grid = Grid(self._ask, _NUMBERS, widths={"time": 176, "trade_id": 130}, height=860)
         self._origin = Origin(shell)
-        tools = pn.Row(self._kind, self._raw, self._newer, self._older, self._told, margin=(4, 0, 8, 0))
+        tools = looks.tools(self._kind, self._raw, self._newer, self._older, self._told, margin=(4, 0, 8, 0))
         left = looks.card(tools, self._grid.pane, title="Tape")
-        self.body = pn.Row(
-            left, pn.Column(self._origin.card, width=440), sizing_mode="stretch_width", margin=(8, 8, 0, 0)
-        )
+        self.body = looks.columns(left, pn.Column(self._origin.card, width=440))
 
     def read(self, desk: Desk) -> Any:
         """The first page."""

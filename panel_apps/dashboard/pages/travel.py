@@ -35,7 +35,7 @@ class Travel:
             width=640,
         )
         left.sizing_mode = "stretch_width"
-        self.body = pn.Row(left, right, sizing_mode="stretch_width", margin=(8, 8, 0, 0))
+        self.body = looks.columns(left, right)
 
     def read(self, desk: Desk) -> dict[str, Any]:
         """The commits, and the differences between the state and now, or where that is now, the commit before."""
