@@ -35,7 +35,7 @@ lab: .venv/.lab  ## open JupyterLab with the notebooks on the lake in .k2, made 
 	$(BIN)/jupyter lab notebooks
 
 test: lint .services  ## install and run every check: ruff, mypy, pytest
-	$(BIN)/pytest -q -m "not long and not alone" -n 2 --dist loadgroup
+	$(BIN)/pytest -q -m "not long and not alone" -n 3 --dist loadgroup
 	$(BIN)/pytest -q -m "alone and not long"
 
 test-long: .venv/.dev .services  ## the tests that take minutes

@@ -113,6 +113,7 @@ def test_the_stories_are_true_of_other_instruments(
     assert error is None, error.trace
 
 
+@pytest.mark.long
 def test_from_a_file_to_a_topic_to_a_table_to_a_replay(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +127,7 @@ def test_from_a_file_to_a_topic_to_a_table_to_a_replay(
     assert bench.audit().ok
 
 
+@pytest.mark.long
 def test_a_day_is_reported_with_other_parameters_at_a_state_of_then(tmp_path: Path) -> None:
     bench = k2.connect(tmp_path / ".k2")
     for file in generate(tmp_path / "files", rows=6_000, sessions=1, symbols=6):
