@@ -79,7 +79,8 @@ class K2Error(Exception):
     def __str__(self) -> str:
         if "\n" in self.problem:  # a picture, such as the place of a mistake in a statement
             return "\n".join(part for part in (self.problem, self.remedy and f"{self.remedy}.") if part)
-        return ". ".join(part for part in (self.problem, self.remedy) if part) + "."
+        text = ". ".join(part for part in (self.problem, self.remedy) if part)
+        return text if text.endswith("?") else f"{text}."
 
     def __reduce__(self) -> tuple[object, ...]:
         """So that it can come from another process."""

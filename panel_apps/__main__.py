@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from k2kernel import Settings
-from k2kernel.errors import K2Error, extra
+from k2kernel.errors import K2Error, ServiceFault, extra
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,20 +41,27 @@ def _serve(settings: Settings) -> None:
         from panel_apps.api import keys
         from panel_apps.app import make
     found, made = keys.load(settings)
-    address = f"http://{settings.http_host}:{settings.http_port}"
-    _say(f"k2kernel serves {settings.home} at {address}, routes at {address}/docs")
-    if made is not None:
-        _say(f"No key is set (K2_API_KEYS), so this one holds until the server ends: {made}")
-    _log()
-    how: dict[str, Any] = {"host": settings.http_host, "port": settings.http_port, "access_log": False}
-    uvicorn.run(
-        make(settings, found),
-        **how,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=5,
-    )
+    app = make(settings, found)
+    with _listening(settings.http_host, settings.http_port) as place:
+        address = f"http://{settings.http_host}:{place.getsockname()[1]}"
+        _say(f"k2kernel serves {settings.home} at {address}, routes at {address}/docs")
+        if made is not None:
+            _say(f"No key is set (K2_API_KEYS), so this one holds until the server ends: {made}")
+        _log()
+        how: dict[str, Any] = {"access_log": False, "log_level": "warning", "timeout_graceful_shutdown": 5}
+        config = uvicorn.Config(app, server_header=False, proxy_headers=False, **how)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[place])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """The place where the server listens; requests that come before it answers wait there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as exc:
+        problem = f"cannot listen at {host}:{port}: {str(exc.strerror).partition(' (')[0]}"
+        raise ServiceFault("the server", problem, "Choose another --host or --port, or end what listens there") from exc
 
 
 def _print_key(name: str) -> None:

@@ -187,7 +187,7 @@ def test_an_undeclared_venue_of_all_rows(tmp_path: Path) -> None:
 
 
 def test_faults_of_a_whole_file(tmp_path: Path) -> None:
-    with pytest.raises(FileFault, match=r"has no column price \(for price\).*It has cost, time"):
+    with pytest.raises(FileFault, match=r"has no column price \(for price\)\. It has cost, time: .* profile\?$"):
         decode_text(tmp_path, PLAIN, "time,cost\n2024-03-04T10:00:00Z,1\n")
     with pytest.raises(FileFault, match="has no header line"):
         decode_text(tmp_path, PLAIN, "\n\n")

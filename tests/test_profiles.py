@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from k2kernel import profiles, schemas
-from k2kernel.errors import ProfileError, UnknownProfile
+from k2kernel.errors import FileFault, ProfileError, UnknownProfile
 from tests.decoding import PLAIN, decode, profile_of
 
 TRIED = {
@@ -87,6 +87,13 @@ def test_own_profiles_go_before_shipped_ones(tmp_path: Path) -> None:
     profile_of(tmp_path / "profiles", PLAIN, "k2-trades")
     assert profiles.load("k2-trades", tmp_path).title == "the least of a profile"
     assert profiles.load("k2-trades").title != "the least of a profile"
+
+
+@pytest.mark.parametrize(("name", "header"), [("k2-quotes", "price,size"), ("k2-trades", "bid_px,ask_px")])
+def test_trades_are_no_quotes_and_quotes_no_trades(tmp_path: Path, name: str, header: str) -> None:
+    (file := tmp_path / "data.csv").write_text(f"symbol,venue,ts_event,{header}\nBHP,XASX,2024-03-04T10:00:00Z,1,2\n")
+    with pytest.raises(FileFault, match="is it the right profile"):
+        decode(profiles.load(name), file)
 
 
 def test_an_unknown_profile() -> None:
