@@ -20,6 +20,8 @@ CATCH_UP = ("last", "all", "none")
 
 _AFTER = re.compile(r"(?:(\S+) )?after (\S+) close")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_SORTS = {"retries": (int, "a whole number, such as 2"), "parameters": (dict, 'a table, such as { symbol = "BHP" }')}
+"""What a word of a job is where it is no text."""
 _AHEAD = timedelta(days=20)
 """No venue is closed for longer."""
 
@@ -116,6 +118,10 @@ def _job(path: Path, name: str, table: Any) -> Job:
         raise InvalidParameter(
             "schedule", f"{name}.{key}", "is no word of a job", f"{meant(key, known)}{listed(known)}"
         )
+    for key, value in table.items():
+        sort, told = _SORTS.get(key, (str, 'text, such as "all"' if key == "maintain" else "text in quotes"))
+        if not isinstance(value, sort) or isinstance(value, bool):
+            raise InvalidParameter("schedule", f"{name}.{key}", f"is given as {value!r}", f"Give {told}")
     if "when" not in table or ("notebook" in table) == ("maintain" in table):
         raise InvalidParameter("schedule", name, "is not a job", "Give `when`, and one of `notebook` and `maintain`")
     job = Job(name, **table)
