@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from k2kernel.workbench import Workbench
     from tests.feeds import Feed
     from tests.streams import Services
+
+
+def pytest_configure() -> None:
+    """Let interrupts reach what tests start: a background job of a shell ignores them, and so would its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

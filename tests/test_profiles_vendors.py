@@ -195,8 +195,9 @@ def test_plain_files_of_our_own(tmp_path: Path) -> None:
     assert (first["sequence"], second["sequence"]) == (2, 3)
     assert (first["size"], second["price"], second["side"]) == (None, None, None)
     assert (first["conditions"], first["extra"], second["extra"]) == (["a", "b"], '{"note":"hello"}', None)
-    quotes = read(tmp_path, "k2-quotes", "q.csv", "ts_event,bid_px\n2024-03-04T10:00:00Z,1\n", symbol="A", venue="XASX")
-    assert quotes.column("bid_px", "quotes") == dec("1")
+    text = "ts_event,bid_px,ask_px\n2024-03-04T10:00:00Z,1,\n"
+    quotes = read(tmp_path, "k2-quotes", "q.csv", text, symbol="A", venue="XASX")
+    assert (quotes.column("bid_px", "quotes"), quotes.column("ask_px", "quotes")) == (dec("1"), dec(None))
     text = "symbol,venue,inverse,tick_size,start_date\nA,XASX,true,0.01,2024-03-04\n"
     (instrument,) = read(tmp_path, "k2-instruments", "i.csv", text).tables["instruments"]
     assert (instrument["inverse"], str(instrument["start_date"]), instrument["name"]) == (True, "2024-03-04", None)
