@@ -115,6 +115,13 @@ def test_what_follows_keeps_to_what_was_asked(feed: Feed) -> None:
         feed.bench.replay(follow=True, limit=3)
 
 
+def test_there_is_a_topic_to_go_on_with(feed: Feed) -> None:
+    """Else it would wait for ever, for rows that nothing brings."""
+    for follow in (True, ["market.equity.quotes.xasx"]):
+        with pytest.raises(InvalidParameter, match=r"follow=.*finds no topic of trades to go on with"):
+            feed.bench.replay(kinds=["trades"], follow=follow)
+
+
 def test_a_symbol_that_has_no_row_yet_is_waited_for(feed: Feed) -> None:
     feed.publish(3)  # S0, S1 and S2
     feed.drain()

@@ -9,6 +9,7 @@ from typing import Self
 import polars as pl
 
 from k2kernel import schemas
+from k2kernel.errors import InvalidParameter
 from k2kernel.ingest.deliver import Batch, read_parts, refuse_others, source_of
 from k2kernel.ingest.runs import Runs
 from k2kernel.lake import FileSet, Lake, LakeFile
@@ -43,6 +44,9 @@ class Tail:
         }
         known = {claim.topic for claim in claims.values()}
         chosen = sorted(known) if topics is None else [each for each in topics if Topic.parse(each).kind in snapshots]
+        if follows and not chosen:
+            problem = f"finds no topic of {' and '.join(snapshots)} to go on with"
+            raise InvalidParameter("follow", topics or True, problem, "Name one, such as market.equity.trades.xasx")
         self._registry = Registry(registry_url)
         self.offsets: dict[Partition, int | None] = {}
         """The offset that comes next in each partition; None: the oldest there is."""
