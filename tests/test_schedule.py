@@ -76,6 +76,7 @@ def test_a_time_is_of_the_session_that_closed() -> None:
         ('[a]\nwhen = "after NOWHERE close"\nmaintain = "all"', "is not declared"),
         ('[a]\nwhen = "0 1 * * *"\nmaintain = true', 'is given as True. Give text, such as "all"'),
         ('[a]\nwhen = "0 1 * * *"\nmaintain = "all"\nretries = "2"', "is given as '2'. Give a whole number"),
+        ('[a]\nwhen = "0 1 * * *"\nmaintain = "all"\nretries = -1', "is below 0. Give 0 for one attempt"),
         ('[a]\nwhen = "0 1 * * *"\nnotebook = "a.ipynb"\nparameters = "BHP"', "Give a table, such as"),
         ("a = 1", "is no table"),
         ("[a", "cannot be read"),

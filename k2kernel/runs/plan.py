@@ -20,7 +20,11 @@ CATCH_UP = ("last", "all", "none")
 
 _AFTER = re.compile(r"(?:(\S+) )?after (\S+) close")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_SORTS = {"retries": (int, "a whole number, such as 2"), "parameters": (dict, 'a table, such as { symbol = "BHP" }')}
+_SORTS = {
+    "maintain": (str, 'text, such as "all"'),
+    "parameters": (dict, 'a table, such as { symbol = "BHP" }'),
+    "retries": (int, "a whole number, such as 2"),
+}
 """What a word of a job is where it is no text."""
 _AHEAD = timedelta(days=20)
 """No venue is closed for longer."""
@@ -119,13 +123,15 @@ def _job(path: Path, name: str, table: Any) -> Job:
             "schedule", f"{name}.{key}", "is no word of a job", f"{meant(key, known)}{listed(known)}"
         )
     for key, value in table.items():
-        sort, told = _SORTS.get(key, (str, 'text, such as "all"' if key == "maintain" else "text in quotes"))
+        sort, told = _SORTS.get(key, (str, "text in quotes"))
         if not isinstance(value, sort) or isinstance(value, bool):
             raise InvalidParameter("schedule", f"{name}.{key}", f"is given as {value!r}", f"Give {told}")
     if "when" not in table or ("notebook" in table) == ("maintain" in table):
         raise InvalidParameter("schedule", name, "is not a job", "Give `when`, and one of `notebook` and `maintain`")
     job = Job(name, **table)
     one_of("catch_up", job.catch_up, CATCH_UP)
+    if job.retries < 0:
+        raise InvalidParameter("retries", job.retries, "is below 0", "Give 0 for one attempt")
     parse_duration(job.wait, "wait")
     if not str(job.webhook or "https://").startswith(("http://", "https://")):
         raise InvalidParameter("webhook", job.webhook, "is no address", "Write it like https://host/path")
