@@ -43,7 +43,8 @@ def _serve(settings: Settings) -> None:
     found, made = keys.load(settings)
     app = make(settings, found)
     with _listening(settings.http_host, settings.http_port) as place:
-        address = f"http://{settings.http_host}:{place.getsockname()[1]}"
+        host = f"[{settings.http_host}]" if place.family == socket.AF_INET6 else settings.http_host
+        address = f"http://{host}:{place.getsockname()[1]}"
         _say(f"k2kernel serves {settings.home} at {address}, routes at {address}/docs")
         if made is not None:
             _say(f"No key is set (K2_API_KEYS), so this one holds until the server ends: {made}")

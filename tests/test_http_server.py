@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -10,21 +11,25 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support import ROOT
 
 
 def serve(home: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "panel_apps", "--home", str(home), *words]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
 
 
-def test_it_answers_from_the_moment_that_it_says_so_until_it_is_interrupted(tmp_path: Path) -> None:
-    with serve(tmp_path / ".k2", "--port", "0") as process:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_it_answers_from_the_moment_that_it_says_so_until_it_is_interrupted(host: str, tmp_path: Path) -> None:
+    if host == "::1" and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    with serve(tmp_path / ".k2", "--host", host, "--port", "0") as process:
         assert process.stderr is not None
         said = process.stderr.readline()
         try:
-            (address,) = re.findall(r" at (http://127\.0\.0\.1:\d+),", said)
+            (address,) = re.findall(r" at (http://\S+:\d+),", said)
             assert httpx.get(f"{address}/health", timeout=60).json()["status"] == "ok"
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
